@@ -1,0 +1,1 @@
+"""Inside the hospital: records, training, noise, and the one exit for replies."""

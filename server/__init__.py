@@ -1,0 +1,1 @@
+"""The coordinator: rounds, aggregation of a sum and a count, checkpoints, reports."""

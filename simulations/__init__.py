@@ -1,0 +1,1 @@
+"""Both sides together on one machine: scenarios, virtual hospitals, baselines, measures."""
