@@ -1,0 +1,76 @@
+"""One gradient for each record, by Opacus' hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from opacus.grad_sample import GradSampleModule
+from torch.nn import functional
+
+from common.features import Batch
+from common.tasks.text_classification import MeanPoolClassifier
+
+
+class PerExampleGradients:
+    """Gradients of the cross-entropy of each record with respect to the trained tensors.
+
+    Guarantees:
+        Row i depends on record i only: padding is masked, dropout is 0, and no layer mixes records (batch norm is
+        refused by the plan's check). Nothing is left behind: the hooks' buffers are cleared before and after each call,
+        so that a call that failed half way cannot leak into the next.
+
+    Args:
+        module: Classifier whose trained tensors are marked. It is put into training mode, in which alone hooks record.
+    """
+
+    def __init__(self, module: MeanPoolClassifier) -> None:
+        self._wrapped = GradSampleModule(module, loss_reduction="sum")
+        self._wrapped.train()
+
+    def close(self) -> None:
+        """Take the hooks off the module again."""
+        self._wrapped.remove_hooks()
+
+    def __call__(
+        self, batch: Batch, labels: torch.Tensor, parameters: Sequence[torch.Tensor], *, pooled: bool
+    ) -> torch.Tensor:
+        """Gradients `[B, d]` in float32, in the order of `parameters`.
+
+        Args:
+            batch: B padded records.
+            labels: Their labels, shape `[B]`.
+            parameters: The trained tensors of the stage, d values together.
+            pooled: Whether the batch holds pooled features (head stage).
+        """
+        self._clear()
+        try:
+            logits = self._wrapped(batch.values, batch.mask, pooled=pooled)
+            functional.cross_entropy(logits, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+            return torch.cat([_grad_sample(tensor, len(labels)) for tensor in parameters], dim=1)
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        self._wrapped.zero_grad(set_to_none=True)
+
+
+def _grad_sample(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    recorded = getattr(tensor, "grad_sample", None)
+    if not isinstance(recorded, torch.Tensor) or recorded.shape[0] != rows:
+        raise RuntimeError("a trained tensor has no gradient for each record; its layer has no per-sample rule")
+    return recorded.reshape(rows, -1).to(torch.float32)
+
+
+def loop_gradients(
+    module: MeanPoolClassifier, batch: Batch, labels: torch.Tensor, parameters: Sequence[torch.Tensor], *, pooled: bool
+) -> torch.Tensor:
+    """The same gradients by a plain loop with autograd, one record at a time and without its padding: the oracle."""
+    rows = []
+    for index in range(len(labels)):
+        length = int(batch.mask[index].sum())
+        values, mask = batch.values[index : index + 1, :length], batch.mask[index : index + 1, :length]
+        loss = functional.cross_entropy(module(values, mask, pooled=pooled), labels[index : index + 1])
+        parts = torch.autograd.grad(loss, list(parameters))
+        rows.append(torch.cat([part.reshape(-1).to(torch.float32) for part in parts]))
+    return torch.stack(rows)

@@ -1,0 +1,102 @@
+"""The pretrained base: found locally, checked, loaded frozen, never with code of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from common.canonical import file_digest
+from common.compute import ComputeConfig
+from common.errors import ConfigError, IntegrityError
+from common.plan import BaseIdentity
+
+PACKAGE_PREFIX = "package:"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base: a frozen encoder, its tokenizer, and what it is called."""
+
+    identity: BaseIdentity
+    encoder: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    hidden_size: int
+    vocabulary_size: int
+
+
+def find_base(reference: str) -> Path:
+    """The folder of a base: a path, or `package:NAME/FOLDER` inside an installed Python package.
+
+    Raises:
+        ConfigError: When there is no such folder, or it holds no `config.json` and safetensors weights.
+    """
+    folder = _package_folder(reference) if reference.startswith(PACKAGE_PREFIX) else Path(reference).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"base model folder {reference} does not exist", hint="give a local Hugging Face encoder folder")
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError(f"{reference} is an adapter, not a base model", hint="give the folder of the base it was trained on")
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"{reference} lacks config.json or safetensors weights",
+            hint="only safetensors are read; convert other weights with save_pretrained(..., safe_serialization=True)",
+        )
+    return folder
+
+
+def _package_folder(reference: str) -> Path:
+    package, _, inside = reference.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"Python package {package} is not installed", hint="the demo's model comes with: pip install 'cloister[demo]'")
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def identify_base(folder: Path, name: str) -> BaseIdentity:
+    """Name and SHA-256 of every file that decides what the base computes."""
+    names = ["config.json", *sorted(path.name for path in folder.glob("*.safetensors"))]
+    names += [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    return BaseIdentity(name=name, files={name: file_digest(folder / name) for name in names})
+
+
+def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
+    """Load an encoder and its tokenizer, frozen, with dropout at 0.
+
+    Guarantees:
+        Nothing is fetched from a network and no code from the folder is run. Only safetensors weights are read.
+
+    Raises:
+        ConfigError: When the folder's architecture or tokenizer is unknown to the installed transformers.
+        IntegrityError: When the weights are damaged.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        encoder = AutoModel.from_pretrained(
+            folder, config=_without_dropout(config), local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except SafetensorError:
+        raise IntegrityError(f"weights of base model {name} are damaged", hint="copy the folder again") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"base model {name} cannot be loaded: {type(error).__name__}",
+            hint="it must be a Hugging Face encoder folder with config.json, *.safetensors and a tokenizer",
+        ) from error
+    encoder.requires_grad_(False).to(compute.torch_dtype).to(compute.device)
+    return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), int(config.vocab_size))
+
+
+def _without_dropout(config: Any) -> Any:  # noqa: ANN401 - transformers' configs share no useful type
+    """Set every dropout rate to 0: noise and clipping already regularise, and its random numbers are slow."""
+    for key, value in vars(config).items():
+        if "dropout" in key and isinstance(value, float):
+            setattr(config, key, 0.0)
+    return config

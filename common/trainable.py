@@ -1,0 +1,200 @@
+"""What both sides compute with: a frozen base, its adapter and its head, loaded from one vector.
+
+One `TrainableModel` serves any number of sites and the coordinator's evaluation on one machine, since everything that
+differs between them is a vector (`load`) or their own features (`prepare`). The frozen base exists once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from common.adapters.layers import adapted_layers, layer_stack
+from common.adapters.lora import attach, plain_name
+from common.adapters.vector import Vector, VectorSpec
+from common.base_model import Base
+from common.compute import ComputeConfig
+from common.features import Batch, Features, Rows
+from common.frozen_prefix import cut_encoder
+from common.plan import PlanSections
+from common.tasks.text_classification import MeanPoolClassifier, mean_pool
+
+Stage = Literal["head", "full"]
+HEAD_NAMES = ("head.weight", "head.bias")
+
+
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """A party's texts as the model wants them: `hidden` for the full stage, `pooled` for the head stage."""
+
+    hidden: Features | None
+    pooled: Features | None
+
+    def at(self, stage: Stage) -> Features:
+        """The features that a stage reads."""
+        features = self.pooled if stage == "head" else self.hidden
+        if features is None:
+            raise ValueError(f"features of stage {stage} were not prepared")
+        return features
+
+
+class TrainableModel:
+    """A frozen base with an adapter and a head.
+
+    Args:
+        base: Loaded base; the adapter is put into its encoder.
+        plan: Draft or finished plan; task, adapter, seed and rounds are used.
+        compute: Speed settings.
+    """
+
+    def __init__(self, base: Base, plan: PlanSections, compute: ComputeConfig) -> None:
+        self.plan = plan
+        self.compute = compute
+        self.tokenizer = base.tokenizer
+        self.peft: PeftModel = attach(base.encoder, plan.adapter, plan.seed)
+        self._encoder = self.peft.get_base_model()
+        self._parts = cut_encoder(self._encoder, self._cut())
+        self.module = MeanPoolClassifier(
+            self._parts.suffix if self._parts else self._encoder,
+            base.hidden_size,
+            len(plan.task.labels),
+            plan.adapter.feature_scale,
+            given_hidden=self._parts is not None,
+        ).to(compute.device)
+        self._tensors = self._trained_tensors()
+        self._frozen = self._frozen_factors()
+        self.spec = VectorSpec.of(self._tensors)
+        self.basis_spec = VectorSpec.of(self._frozen)
+        self.start = self.read()
+
+    @property
+    def prefix_is_cached(self) -> bool:
+        """Whether outputs of the frozen layers are kept (else token ids are)."""
+        return self._parts is not None
+
+    def _cut(self) -> int:
+        """Layers below the lowest adapter."""
+        if self.plan.adapter.method == "head":
+            return len(layer_stack(self._encoder).layers) - 1
+        return adapted_layers(self._encoder, self.plan.adapter).start
+
+    def _trained_tensors(self) -> dict[str, torch.Tensor]:
+        adapter = {plain_name(name): value for name, value in self.peft.named_parameters() if value.requires_grad}
+        head = dict(zip(HEAD_NAMES, (self.module.head.weight, self.module.head.bias), strict=True))
+        return {**dict(sorted(adapter.items())), **head}
+
+    def _frozen_factors(self) -> dict[str, torch.Tensor]:
+        """The A matrices that are fixed, in order; only `lora-b` has any that matter."""
+        if self.plan.adapter.method != "lora-b":
+            return {}
+        named = {plain_name(name): value for name, value in self.peft.named_parameters() if ".lora_A." in name}
+        return dict(sorted(named.items()))
+
+    @property
+    def groups(self) -> dict[str, slice]:
+        """Slices of the trained vector: `adapter` (absent when only the head is trained) and `head`."""
+        size = self.spec.dimension - sum(self._tensors[name].numel() for name in HEAD_NAMES)
+        head = {"head": slice(size, self.spec.dimension)}
+        return {"adapter": slice(0, size), **head} if size else head
+
+    def stage(self, round_number: int) -> Stage:
+        """What round `round_number` (from 1) trains."""
+        return "head" if self.plan.adapter.method == "head" or round_number <= self.plan.adapter.head_rounds else "full"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that a whole run passes through."""
+        return tuple(sorted({self.stage(1), self.stage(self.plan.rounds)}, reverse=True))
+
+    def active(self, stage: Stage) -> slice:
+        """The part of the trained vector that a stage trains."""
+        return self.groups["head"] if stage == "head" else slice(0, self.spec.dimension)
+
+    def parameters(self, stage: Stage) -> list[torch.Tensor]:
+        """The trained tensors of a stage, in the vector's order."""
+        return [tensor for name, tensor in self._tensors.items() if stage == "full" or name in HEAD_NAMES]
+
+    def read(self) -> Vector:
+        """The trained values now, shape `[d]`."""
+        return self.spec.read(self._tensors)
+
+    def basis(self) -> Vector:
+        """The fixed A matrices now, shape `[b]`."""
+        return self.basis_spec.read(self._frozen)
+
+    def load(self, weights: Vector, basis: Vector) -> None:
+        """Set the trained values, and the fixed A matrices unless `basis` is empty."""
+        self.spec.write(self._tensors, weights)
+        if basis.size:
+            self.basis_spec.write(self._frozen, basis)
+
+    def tokenize(self, texts: Sequence[str]) -> Features:
+        """Token ids of the texts, cut at the plan's length."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.plan.task.max_tokens, padding=False)["input_ids"]
+        lengths = np.fromiter((len(row) for row in encoded), dtype=np.int64, count=len(encoded))
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(offsets[-1]))
+        return Features(torch.from_numpy(flat).to(self.compute.device), offsets)
+
+    def prepare(self, texts: Sequence[str], stages: Sequence[Stage] = ()) -> Prepared:
+        """Everything about the texts that does not change during training, computed once.
+
+        Args:
+            texts: One string a row.
+            stages: The stages that will read the result; all of the plan's when empty.
+        """
+        ids, wanted = self.tokenize(texts), tuple(stages) or self.stages
+        hidden = self._below_cut(ids)
+        pooled = self._pool(hidden) if "head" in wanted else None
+        return Prepared(hidden if "full" in wanted else None, pooled)
+
+    @torch.no_grad()
+    def _below_cut(self, ids: Features) -> Features:
+        if self._parts is None:
+            return ids
+        size = int(self._encoder.config.hidden_size)  # type: ignore[union-attr]
+        kept = torch.empty((len(ids.values), size), dtype=self.compute.torch_dtype, device=self.compute.device)
+        for batch in self._all(ids):
+            states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
+            for row, state in zip(batch.rows, states, strict=True):
+                start, end = ids.offsets[row], ids.offsets[row + 1]
+                kept[start:end] = state[: end - start]
+        return Features(kept, ids.offsets)
+
+    @torch.no_grad()
+    def _pool(self, hidden: Features) -> Features:
+        """Pooled outputs of the base before any training, as rows of one token."""
+        size = int(self._encoder.config.hidden_size)  # type: ignore[union-attr]
+        pooled = torch.empty((len(hidden), size), dtype=torch.float32, device=self.compute.device)
+        with self._at_start():
+            for batch in self._all(hidden):
+                pooled[torch.from_numpy(batch.rows)] = mean_pool(self.module.encode(batch.values, batch.mask), batch.mask)
+        return Features(pooled, np.arange(len(hidden) + 1))
+
+    @contextmanager
+    def _at_start(self) -> Iterator[None]:
+        """The untrained model for a while: other sites may have left their values in the shared tensors."""
+        now = self.read()
+        self.load(self.start, np.zeros(0, dtype=np.float32))
+        try:
+            yield
+        finally:
+            self.load(now, np.zeros(0, dtype=np.float32))
+
+    def _all(self, features: Features) -> Iterator[Batch]:
+        return features.batches(np.arange(len(features)), self.compute.tokens_per_batch)
+
+    @torch.no_grad()
+    def logits(self, features: Features, stage: Stage, rows: Rows | None = None) -> Vector:
+        """Logits of rows under the loaded values, shape `[N, K]`."""
+        chosen = np.arange(len(features)) if rows is None else rows
+        result = np.empty((len(features), self.module.head.out_features), dtype=np.float32)
+        for batch in features.batches(chosen, self.compute.tokens_per_batch):
+            result[batch.rows] = self.module(batch.values, batch.mask, pooled=stage == "head").cpu().numpy()
+        return result[chosen]
