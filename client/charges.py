@@ -1,0 +1,181 @@
+"""The book in which a site writes down, for one run, which rounds it has paid for and what it answered.
+
+A round is paid for *before* a record is touched and answered *after* the answer is on disk, so that whatever moment
+the process is killed at, what was charged covers what was released. One file holds all of it and is replaced in one
+step:
+
+    canonical JSON header | newline | the last answer, if any | SHA-256 of all that
+
+The checksum finds damage. It does not stop somebody who edits the file or restores an older copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from common.canonical import canonical_bytes
+from common.config import StrictConfig
+from common.errors import IntegrityError, RefusedError
+from common.files import write_durably
+from common.messages import RefusalCode
+from common.plan import Plan
+
+_FILE_NAME = "charges.book"
+_CHECKSUM_BYTES = 32
+_PRIVATE_MODE = 0o600
+_HINT = "without it nobody knows what was spent: restore it from a backup, or start a new run in a new folder"
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Entry(StrictConfig):
+    """Where a run stands: `last_order` is the digest of the order that `last_round` was charged for."""
+
+    format_version: Literal[1] = 1
+    plan_digest: str
+    site: str
+    rounds_charged: Count = 0
+    last_round: Count = 0
+    last_order: str = ""
+    answered: bool = False
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.last_round == 0:
+            possible = self.rounds_charged == 0 and not self.last_order and not self.answered
+        else:
+            possible = 0 < self.rounds_charged <= self.last_round and bool(self.last_order)
+        if not possible:
+            raise ValueError("the counts contradict each other")
+        return self
+
+
+class Charges:
+    """The durable book of one site in one run.
+
+    Guarantees:
+        A round is charged once, on disk, before `charge` returns. At most one answer is ever kept for a round, and it
+        is on disk before `keep_answer` returns. Rounds only go up, and none goes beyond the plan's last, so that the
+        steps charged never exceed the plan's. When a write fails, the object stands where the file stands.
+
+    Edge cases:
+        Killed between charge and answer, the same order may be trained again without a second charge, because nothing
+        was released; another order for that round is refused for good. Rounds may be skipped: an order can be lost on
+        the way. Only the last answer is kept; an older order is past. One process at a time may use a folder.
+
+    Args:
+        folder: An existing folder that belongs to this site and run; the book is begun if it holds none.
+        plan: The plan of the run.
+        site: Name of the site.
+        must_exist: Set when the run has begun before, so that a missing book is a lost one.
+
+    Raises:
+        IntegrityError: When the book is damaged, lost, or belongs to another plan or site. It is never begun anew.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, site: str, *, must_exist: bool = False) -> None:
+        self.site = site
+        self.plan_digest = plan.digest
+        self._rounds = plan.rounds
+        self._steps_a_round = plan.local.steps
+        self._path = folder / _FILE_NAME
+        if self._path.exists():
+            self._entry, _ = self._read()
+        elif must_exist:
+            raise self._unfit("is missing")
+        else:
+            self._write(_Entry(plan_digest=self.plan_digest, site=site))
+
+    @property
+    def rounds_charged(self) -> int:
+        """Rounds paid for, answered or not."""
+        return self._entry.rounds_charged
+
+    @property
+    def steps_charged(self) -> int:
+        """DP-SGD steps paid for; the number that ε is computed from."""
+        return self._entry.rounds_charged * self._steps_a_round
+
+    @property
+    def last_round(self) -> int:
+        """The highest round paid for; 0 before the first."""
+        return self._entry.last_round
+
+    def fault(self, round_number: int, order_digest: str) -> RefusalCode | None:
+        """Why this order may not be served, or None when it may: a new round, or the last one's order once more."""
+        if round_number > self._rounds or round_number < max(1, self._entry.last_round):
+            return "unexpected-round"
+        if round_number == self._entry.last_round and order_digest != self._entry.last_order:
+            return "conflicting-order"
+        return None
+
+    def kept_answer(self, order_digest: str) -> bytes | None:
+        """The answer that this very order was given before, from disk; None when it has none yet.
+
+        Raises:
+            IntegrityError: When the book was damaged or changed by somebody else since it was opened.
+        """
+        if not self._entry.answered or order_digest != self._entry.last_order:
+            return None
+        entry, answer = self._read()
+        if entry != self._entry:
+            raise self._unfit("was changed by somebody else")
+        return answer
+
+    def charge(self, round_number: int, order_digest: str) -> None:
+        """Pay for a round; paying again for the last round's unanswered order costs nothing.
+
+        Args:
+            round_number: From 1.
+            order_digest: SHA-256 of the order's bytes, in hexadecimal.
+
+        Raises:
+            RefusedError: When `fault` names one, or the round was answered already. Nothing is charged.
+        """
+        fault = self.fault(round_number, order_digest)
+        if fault is not None:
+            raise RefusedError(f"round {round_number} cannot be charged: {fault}")
+        if round_number > self._entry.last_round:
+            paid = {"rounds_charged": self._entry.rounds_charged + 1, "last_round": round_number}
+            self._write(self._entry.model_copy(update={**paid, "last_order": order_digest, "answered": False}))
+        elif self._entry.answered:
+            raise RefusedError(f"round {round_number} cannot be charged: it was answered already")
+
+    def keep_answer(self, answer: bytes) -> None:
+        """Write the answer of the charged round to disk; only then may it leave.
+
+        Raises:
+            RefusedError: When no round waits for an answer. The kept one stays.
+        """
+        if self._entry.last_round == 0 or self._entry.answered:
+            raise RefusedError(f"round {self._entry.last_round} has no open charge, so no answer can be kept for it")
+        self._write(self._entry.model_copy(update={"answered": True}), answer)
+
+    def _write(self, entry: _Entry, answer: bytes = b"") -> None:
+        body = canonical_bytes(entry.model_dump(mode="json")) + b"\n" + answer
+        write_durably(self._path, body + hashlib.sha256(body).digest(), mode=_PRIVATE_MODE)
+        # Only now: had the write failed, the object must not believe more than the disk holds.
+        self._entry = entry
+
+    def _read(self) -> tuple[_Entry, bytes]:
+        content = self._path.read_bytes()
+        body = content[:-_CHECKSUM_BYTES]
+        if hashlib.sha256(body).digest() != content[-_CHECKSUM_BYTES:]:
+            raise self._unfit("is damaged")
+        header, _, answer = body.partition(b"\n")
+        try:
+            entry = _Entry.model_validate_json(header)
+        except ValidationError:
+            raise IntegrityError(
+                f"the book of charges {self._path} is not one this version writes", hint=_HINT
+            ) from None
+        if (entry.plan_digest, entry.site) != (self.plan_digest, self.site) or entry.last_round > self._rounds:
+            raise self._unfit("belongs to another plan or site")
+        return entry, answer
+
+    def _unfit(self, rule: str) -> IntegrityError:
+        return IntegrityError(f"the book of charges {self._path} {rule}", hint=_HINT)
