@@ -1,0 +1,1 @@
+"""Patient records: the one place that reads them."""
