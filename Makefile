@@ -25,13 +25,13 @@ help: ## list the commands
 .venv/demo.stamp: pyproject.toml constraints.txt
 	@echo "Building the environment in .venv; this takes some minutes the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@echo "Building the environment in .venv; this takes some minutes the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@ .venv/demo.stamp
 
 demo: .venv/demo.stamp ## fine-tune across four simulated hospitals, with patient-level privacy

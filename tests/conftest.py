@@ -1,6 +1,9 @@
-"""What every test run needs: no hub, no pool of threads per process."""
+"""What every test run needs: no hub, no pool of threads per process, and one tiny base model."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Before transformers is imported: a test that would fetch something fails at once instead of trying.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,3 +12,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Before torch and NumPy are imported: make starts one process per core, and each must keep to its own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a base model of three layers, width 16."""
+    from tests.tiny_base import make_tiny_base  # loads torch, which most tests do without
+
+    return make_tiny_base(tmp_path_factory.mktemp("base") / "tiny")

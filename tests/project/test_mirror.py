@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("common", "client", "server", "simulations")
+
+# Modules without a test of the same name, each with where it is tested instead.
+TESTED_ELSEWHERE: dict[str, str] = {}
+
+
+def modules(root: Path) -> list[str]:
+    """Paths of all modules below the packages, as `common/wire.py`."""
+    files = (path for package in PACKAGES for path in (root / package).rglob("*.py"))
+    return sorted(path.relative_to(root).as_posix() for path in files if path.name != "__init__.py")
+
+
+def twin(module: str) -> str:
+    folder, _, name = module.rpartition("/")
+    return f"tests/{folder}/test_{name}"
+
+
+def test_every_module_has_a_test_of_the_same_name(root: Path) -> None:
+    untested = [module for module in modules(root) if not (root / twin(module)).is_file()]
+    assert sorted(set(untested) - set(TESTED_ELSEWHERE)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_test_has_a_module_of_the_same_name(package: str, root: Path) -> None:
+    known = {twin(module) for module in modules(root)}
+    tests = {path.relative_to(root).as_posix() for path in (root / "tests" / package).rglob("test_*.py")}
+    assert sorted(tests - known) == [], "tests of several modules belong in tests/end_to_end or tests/privacy"
+
+
+def test_exceptions_are_still_needed(root: Path) -> None:
+    for module, elsewhere in TESTED_ELSEWHERE.items():
+        assert (root / module).is_file()
+        assert not (root / twin(module)).is_file()
+        assert (root / elsewhere).is_file()

@@ -1,0 +1,36 @@
+import re
+from pathlib import Path
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+MAKE_TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
+RULE = re.compile(r"^([a-z-]+):", re.MULTILINE)
+CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
+
+
+def commands(text: str) -> str:
+    """What stands in code blocks and code spans; prose may say "make sure"."""
+    return "\n".join(CODE.findall(text))
+
+
+def test_relative_links_lead_somewhere(pages: list[Path], root: Path) -> None:
+    broken = [
+        f"{page.relative_to(root)}: {link}"
+        for page in pages
+        for link in LINK.findall(page.read_text(encoding="utf-8"))
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+    assert broken == []
+
+
+def test_make_targets_that_pages_name_exist(pages: list[Path], root: Path) -> None:
+    targets = set(RULE.findall((root / "Makefile").read_text(encoding="utf-8")))
+    named = {name for page in pages for name in MAKE_TARGET.findall(commands(page.read_text(encoding="utf-8")))}
+    assert named, "no page names a make target; the pattern must be wrong"
+    assert named - targets == set()
+
+
+def test_ci_runs_the_readme_test_command(root: Path) -> None:
+    ci = (root / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    command = ci[-1]
+    assert command.startswith("make ")
+    assert command in commands((root / "README.md").read_text(encoding="utf-8"))
