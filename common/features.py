@@ -69,6 +69,13 @@ class Features:
             yield self._batch(rows[order[start:end]], longest)
             start = end
 
+    def select(self, rows: Rows) -> Features:
+        """A copy of some rows, in the given order."""
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.lengths[rows])])
+        starts = np.repeat(self.offsets[rows] - offsets[:-1], self.lengths[rows])
+        places = torch.from_numpy(starts + np.arange(int(offsets[-1])))
+        return Features(self.values[places.to(self.values.device)], offsets)
+
     def _batch(self, rows: Rows, longest: int) -> Batch:
         places = self.offsets[rows][:, None] + np.arange(longest)
         kept = np.arange(longest) < self.lengths[rows][:, None]

@@ -43,6 +43,11 @@ class Prepared:
             raise ValueError(f"features of stage {stage} were not prepared")
         return features
 
+    def select(self, rows: Rows) -> Prepared:
+        """The features of some rows, in the given order."""
+        hidden = None if self.hidden is None else self.hidden.select(rows)
+        return Prepared(hidden, None if self.pooled is None else self.pooled.select(rows))
+
 
 class TrainableModel:
     """A frozen base with an adapter and a head.

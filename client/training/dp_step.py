@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from client.data.records import Records
 from client.data.sampling import PoissonSampler
 from client.training.clipping import clip_to_grid
 from client.training.noise import rounded_gaussian
 from client.training.per_example import PerExampleGradients
 from common.features import Features
+from common.plan import Unit
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource
 from common.trainable import Prepared, Stage, TrainableModel
@@ -36,6 +38,11 @@ class TrainingSet:
     labels: npt.NDArray[np.int64]
     units: npt.NDArray[np.int64]
     unit_count: int
+
+    @classmethod
+    def of(cls, records: Records, model: TrainableModel, unit: Unit) -> TrainingSet:
+        """Prepare a hospital's records: the slow part, done once."""
+        return cls(model.prepare(records.texts), records.labels, records.units(unit), records.unit_count(unit))
 
 
 class DpStep:

@@ -1,0 +1,71 @@
+"""Can this architecture be fine-tuned under this plan? Answered before any record is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from opacus.grad_sample import GradSampleModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from common.adapters.layers import adapted_layers, layer_stack
+from common.adapters.lora import missing_targets
+from common.errors import ConfigError
+from common.findings import Finding
+from common.plan import AdapterConfig
+from common.trainable import TrainableModel
+
+
+def check_architecture(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Finding, ...]:
+    """Findings about an encoder that has no adapter yet: layers, targets, layers that mix records."""
+    try:
+        layers = adapted_layers(encoder, adapter)
+    except ConfigError as error:
+        return (Finding("fail", "layers", error.message, error.hint),)
+    found = [_layers(layers, len(layer_stack(encoder).layers))]
+    found += [Finding("fail", str(problem.where), problem.rule, problem.hint) for problem in missing_targets(encoder, adapter)]
+    found += list(_mixing_layers(encoder))
+    return tuple(found)
+
+
+def _layers(layers: range, count: int) -> Finding:
+    return Finding("pass", "layers", f"adapters sit in {len(layers)} of {count} layers; outputs of the {layers.start} below are computed once")
+
+
+def _mixing_layers(encoder: nn.Module) -> Iterator[Finding]:
+    mixing = [name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm)]
+    if mixing:
+        yield Finding(
+            "fail",
+            "batch norm",
+            f"{len(mixing)} layers mix the records of a batch, so one record's gradient cannot be told apart",
+            "use a base with layer norm or group norm",
+        )
+    else:
+        yield Finding("pass", "batch norm", "no layer mixes the records of a batch")
+
+
+def check_trained(model: TrainableModel) -> tuple[Finding, ...]:
+    """Findings about the trained values: each layer has a per-sample rule, sizes, and whether the cut is exact."""
+    without = sorted(_without_rule(model))
+    rule = (
+        Finding("fail", "per-sample gradients", f"no per-sample rule for {', '.join(without)}", "leave these layers untrained")
+        if without
+        else Finding("pass", "per-sample gradients", "every trained layer has a per-sample rule")
+    )
+    size = Finding("pass", "trained values", f"{model.spec.dimension:,} values, {4 * model.spec.dimension / 1e6:.2f} MB a message")
+    return rule, size, _cut(model)
+
+
+def _cut(model: TrainableModel) -> Finding:
+    if model.prefix_is_cached:
+        return Finding("pass", "frozen layers", "their outputs are kept (checked: the cut model computes the same)")
+    return Finding("warn", "frozen layers", "nothing is kept, each step runs the whole base", "set adapter.top_layers for speed")
+
+
+def _without_rule(model: TrainableModel) -> Iterator[str]:
+    known = GradSampleModule.GRAD_SAMPLERS
+    for module in model.module.modules():
+        own = [tensor for tensor in module.parameters(recurse=False) if tensor.requires_grad]
+        if own and type(module) not in known:
+            yield type(module).__name__

@@ -1,0 +1,175 @@
+"""`cloister-simulate`: the same plan on one machine, with virtual hospitals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.errors import CloisterError, ConfigError, UsageError
+from common.findings import Finding
+from simulations.scenario import Scenario, load_scenario
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=(
+        "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
+        "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
+        "package: `demo`, `adverse-events`.\n\n"
+        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 16 too few sites."
+    ),
+)
+
+_COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+_PACKAGED = Path(__file__).parent / "scenarios"
+
+ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of one that comes with the package.", show_default=False)]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the scenario; may be repeated.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="FOLDER", envvar="CLOISTER_DATA", help="Folder of the data files, in place of the scenario's.")
+]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", metavar="FOLDER", envvar="CLOISTER_OUTPUT", help="Where run folders are made, in place of the scenario's.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def run(
+    scenario: Annotated[str | None, typer.Argument(help="Scenario file or name; left out with --resume.", show_default=False)] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN_FOLDER", help="Go on with a run that was stopped.")] = None,
+    overrides: SetOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run all rounds and leave a run folder: adapter, model card, results, picture, plan.
+
+    Examples: `cloister-simulate run demo` · `cloister-simulate run mine.toml --set plan.privacy.epsilon=8`
+    """
+    from simulations.run import resume_run, start_run  # noqa: PLC0415 - torch takes seconds to load, --help must not
+
+    if (scenario is None) == (resume is None):
+        raise UsageError("give a scenario or --resume RUN_FOLDER, not both", hint="for example: cloister-simulate run demo")
+    if resume is not None:
+        finished = resume_run(resume, _stderr())
+    else:
+        finished = start_run(_open(scenario or "", overrides, data, output), _stderr())
+    if as_json:
+        print((finished.folder / "results.json").read_text(encoding="utf-8"))
+    else:
+        _stdout().print(finished.summary, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(scenario: ScenarioArgument, overrides: SetOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Check a scenario before training: data, model, privacy, cost; pass, warn or fail, each with the mend."""
+    from simulations.check import check_scenario  # noqa: PLC0415 - as above
+
+    findings = check_scenario(_open(scenario, overrides, data, None))
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        _stdout().print(_findings_table(findings))
+    if any(finding.level == "fail" for finding in findings):
+        raise ConfigError("the scenario does not fit", hint="mend the lines marked fail")
+
+
+@app.command()
+def compare(
+    scenario: ScenarioArgument,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Repeat with so many seeds, and report mean and spread.")] = 1,
+    epsilons: Annotated[list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")] = None,
+    units: Annotated[list[str] | None, typer.Option("--unit", help="patient or record, in place of the scenario's; may be repeated.")] = None,
+    overrides: SetOption = None,
+    data: DataOption = None,
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set the federated run beside its baselines on the same data: pooled, alone, head only; with and without privacy."""
+    from simulations.compare import compare_arms  # noqa: PLC0415 - as above
+
+    comparison = compare_arms(_open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), tuple(units or ()), _stderr())
+    if as_json:
+        print((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
+    else:
+        _stdout().print(comparison.table)
+        _stdout().print(f"table and picture: {comparison.folder}", highlight=False, soft_wrap=True)
+
+
+def _open(scenario: str, overrides: list[str] | None, data: str | None, output: str | None) -> Scenario:
+    changes = list(overrides or ())
+    if data is not None:
+        changes.append(f"data.files.folder={json.dumps(str(Path(data).resolve()))}")
+    if output is not None:
+        changes.append(f"output={json.dumps(output)}")
+    return load_scenario(find_scenario(scenario), changes)
+
+
+def find_scenario(name: str) -> Path:
+    """A scenario's file: a path, or the name of one that comes with the package."""
+    packaged = _PACKAGED / f"{name}.toml"
+    return packaged if "/" not in name and packaged.is_file() and not Path(name).is_file() else Path(name)
+
+
+def _findings_table(findings: tuple[Finding, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        mend = f"\n[dim]mend: {escape(finding.mend)}[/dim]" if finding.mend and finding.level != "pass" else ""
+        colour = _COLOURS[finding.level]
+        table.add_row(f"[{colour}]{finding.level}[/{colour}]", escape(finding.subject), escape(finding.sentence) + mend)
+    return table
+
+
+def _stdout() -> Console:
+    return Console()
+
+
+def _stderr() -> Console:
+    return Console(stderr=True)
+
+
+def show_error(error: CloisterError, console: Console) -> None:
+    """One sentence, every problem, the next step."""
+    console.print(f"[red]error:[/red] {escape(error.message)}", highlight=False, soft_wrap=True)
+    for problem in error.problems if isinstance(error, ConfigError) else ():
+        console.print(f"  - {escape(str(problem))}", highlight=False, soft_wrap=True)
+        if problem.hint:
+            console.print(f"    [dim]hint:[/dim] {escape(problem.hint)}", highlight=False, soft_wrap=True)
+    if error.hint:
+        console.print(f"[dim]hint:[/dim] {escape(error.hint)}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The outer door: every error leaves as one sentence and an exit code."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        app()
+    except CloisterError as error:
+        show_error(error, _stderr())
+        raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        if os.environ.get("CLOISTER_DEBUG") == "1":
+            raise
+        unexpected = CloisterError(
+            f"something went wrong that Cloister did not expect: {type(error).__name__}",
+            hint="CLOISTER_DEBUG=1 shows where; its output may quote data, so keep it to yourself",
+        )
+        show_error(unexpected, _stderr())
+        raise SystemExit(1) from None

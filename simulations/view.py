@@ -1,0 +1,182 @@
+"""What a person sees while a run goes on: to stderr, live on a terminal, one line a round elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """What one finished round has to tell a reader.
+
+    Attributes:
+        round_number: From 1.
+        answered: Hospitals whose answer counted.
+        epsilon: Spent so far by every hospital.
+        figures: Named figures, such as `validation loss` and `test AUC`, in the order to show them.
+    """
+
+    round_number: int
+    answered: int
+    epsilon: float
+    figures: Mapping[str, float]
+
+
+class View(Protocol):
+    """Something that shows how a run goes on."""
+
+    def site_started(self, site: str) -> None:
+        """A hospital has begun its part of a round."""
+        ...
+
+    def site_finished(self, site: str) -> None:
+        """A hospital has answered."""
+        ...
+
+    def round_finished(self, figures: RoundFigures) -> None:
+        """A round is over and saved."""
+        ...
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def site_started(self, site: str) -> None:
+        """Nothing."""
+
+    def site_finished(self, site: str) -> None:
+        """Nothing."""
+
+    def round_finished(self, figures: RoundFigures) -> None:
+        """Nothing."""
+
+
+class LineView(SilentView):
+    """One line a round, for logs and pipes."""
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        self._console = console
+        self._rounds = rounds
+
+    def round_finished(self, figures: RoundFigures) -> None:
+        """Print the round's line."""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.figures.items())
+        self._console.print(
+            f"round {figures.round_number}/{self._rounds}  answered {figures.answered}  ε {figures.epsilon:.2f}  {shown}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@dataclass
+class _Site:
+    state: str = "waiting"
+    answers: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Shown:
+    """What the live picture is drawn from."""
+
+    sites: dict[str, _Site]
+    rounds: int
+    epsilon: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+
+
+class LiveView:
+    """A table of hospitals, a loss curve, a bar with the time left."""
+
+    def __init__(self, live: Live, sites: tuple[str, ...], rounds: int, done: int) -> None:
+        self._live = live
+        self._shown = _Shown({site: _Site() for site in sites}, rounds)
+        self._progress = Progress(
+            TextColumn("[bold]rounds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+        )
+        self._task = self._progress.add_task("rounds", total=rounds, completed=done, left="")
+        self._began = time.monotonic()
+        self._parts = 0
+        self._draw()
+
+    def site_started(self, site: str) -> None:
+        """Mark the hospital as training."""
+        row = self._shown.sites[site]
+        row.state, row.started = "training", time.monotonic()
+        self._draw()
+
+    def site_finished(self, site: str) -> None:
+        """Mark the hospital's answer."""
+        row = self._shown.sites[site]
+        row.state, row.answers, row.seconds = "answered", row.answers + 1, time.monotonic() - row.started
+        self._parts += 1
+        self._progress.update(self._task, left=self._time_left())
+        self._draw()
+
+    def round_finished(self, figures: RoundFigures) -> None:
+        """Move the bar and the curve on."""
+        self._shown.epsilon, self._shown.figures = figures.epsilon, figures.figures
+        self._shown.losses.append(next(iter(figures.figures.values()), 0.0))
+        for row in self._shown.sites.values():
+            row.state = "waiting"
+        self._progress.update(self._task, completed=figures.round_number)
+        self._draw()
+
+    def _time_left(self) -> str:
+        rounds_left = self._shown.rounds - float(self._progress.tasks[0].completed)
+        parts_left = max(0.0, rounds_left * len(self._shown.sites) - self._parts % len(self._shown.sites))
+        seconds = (time.monotonic() - self._began) / max(1, self._parts) * parts_left
+        return f"about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
+
+    def _draw(self) -> None:
+        self._live.update(Group(_site_table(self._shown), _curve_line(self._shown), self._progress), refresh=True)
+
+
+def _site_table(shown: _Shown) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("hospital", "left"), ("state", "left"), ("answers", "right"), ("seconds", "right"), ("ε spent", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type is not exported
+    for name, site in shown.sites.items():
+        colour = {"training": "yellow", "answered": "green"}.get(site.state, "dim")
+        table.add_row(name, Text(site.state, colour), str(site.answers), f"{site.seconds:.1f}", f"{shown.epsilon:.2f}")
+    return table
+
+
+def _curve_line(shown: _Shown) -> RenderableType:
+    figures = "   ".join(f"{name} {value:.4f}" for name, value in shown.figures.items())
+    return Text.assemble((sparkline(shown.losses), "cyan"), "  ", figures or "no round finished yet")
+
+
+def sparkline(values: list[float]) -> str:
+    """A curve of the last values in one line of block characters, lowest to highest."""
+    shown = values[-_CURVE_WIDTH:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in shown)
+
+
+@contextmanager
+def watch(console: Console, sites: tuple[str, ...], rounds: int, done: int = 0) -> Iterator[View]:
+    """A view that fits the console: live on a terminal, lines otherwise."""
+    if not console.is_terminal:
+        yield LineView(console, rounds)
+        return
+    with Live(console=console, refresh_per_second=4) as live:
+        yield LiveView(live, sites, rounds, done)

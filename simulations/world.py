@@ -1,0 +1,101 @@
+"""Everything that exists before round 1: the data shared out, the finished plan, the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from client.data.records import Records
+from client.data.sources import read_records
+from client.data.splits import split_by_patient
+from common.base_model import Base, find_base, load_base
+from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
+from common.privacy.calibrate import noise_for
+from common.trainable import TrainableModel
+from simulations.notes import generate_notes
+from simulations.partition import partition_patients
+from simulations.scenario import FilesConfig, Scenario
+
+
+@dataclass(frozen=True, repr=False)
+class Splits:
+    """Who holds what: one private part a hospital, and two public sets."""
+
+    hospitals: tuple[Records, ...]
+    validation: Records
+    test: Records
+
+
+@dataclass(frozen=True, repr=False)
+class World:
+    """A scenario come to life."""
+
+    scenario: Scenario
+    plan: Plan
+    base_name: str
+    model: TrainableModel
+    splits: Splits
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the hospitals, in order."""
+        return site_names(len(self.splits.hospitals))
+
+
+def site_names(count: int) -> tuple[str, ...]:
+    """`hospital-1` and so on, with as many digits as the count needs."""
+    width = len(str(count))
+    return tuple(f"hospital-{number:0{width}d}" for number in range(1, count + 1))
+
+
+def load_splits(scenario: Scenario) -> Splits:
+    """Read or make the data and share it out by patient.
+
+    Raises:
+        DataError: When the files cannot be read or do not fit.
+    """
+    if scenario.data.files is not None:
+        return _from_files(scenario, scenario.data.files)
+    if scenario.data.notes is None:
+        raise ValueError("a scenario has files or notes")
+    hospitals, validation, test = generate_notes(scenario.data.notes, scenario.seed)
+    return Splits(tuple(hospitals), validation, test)
+
+
+def _from_files(scenario: Scenario, files: FilesConfig) -> Splits:
+    labels = scenario.plan.task.labels
+    train, test = (read_records([Path(files.folder) / name for name in names], files.columns, labels) for names in (files.train, files.test))
+    if files.validation:
+        validation = read_records([Path(files.folder) / name for name in files.validation], files.columns, labels)
+    else:
+        train, validation = split_by_patient(train, files.validation_fraction, scenario.seed)
+    parts = partition_patients(train, scenario.hospitals.count, scenario.seed, scenario.hospitals.skew)
+    return Splits(tuple(parts), validation, test)
+
+
+def open_base(scenario: Scenario) -> Base:
+    """Load the scenario's base model under its speed settings."""
+    if scenario.compute.threads:
+        torch.set_num_threads(scenario.compute.threads)
+    return load_base(find_base(scenario.base), scenario.base_name, scenario.compute)
+
+
+def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity) -> Plan:
+    """Turn a draft into a plan: calibrate the noise, name the sites' number and the base's digests."""
+    sections = draft.model_dump()
+    privacy = sections.pop("privacy")
+    target, noise = privacy.pop("epsilon"), privacy.pop("noise_multiplier")
+    if noise is None:
+        noise = noise_for(target, draft.privacy, draft.steps)
+    terms = PrivacyTerms(**privacy, noise_multiplier=noise)
+    return Plan(**{**sections, "privacy": terms, "sites": sites, "base": base})
+
+
+def build_world(scenario: Scenario) -> World:
+    """Data, plan and model of a scenario, in this order, so that unfit data are reported before a model is loaded."""
+    splits = load_splits(scenario)
+    base = open_base(scenario)
+    plan = finish_plan(scenario.plan, len(splits.hospitals), base.identity)
+    return World(scenario, plan, base.identity.name, TrainableModel(base, plan, scenario.compute), splits)

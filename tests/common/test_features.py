@@ -1,0 +1,55 @@
+"""Ragged rows and their padded batches."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.features import Features
+
+
+def ragged(lengths: list[int], width: int = 0) -> Features:
+    """Row i holds the value i + 1, `lengths[i]` times."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    flat = torch.from_numpy(np.repeat(np.arange(1, len(lengths) + 1), lengths))
+    return Features(flat if not width else flat.unsqueeze(1).repeat(1, width).float(), offsets)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 40))
+def test_each_row_comes_once_with_its_own_tokens(lengths: list[int], limit: int) -> None:
+    seen = []
+    for batch in ragged(lengths).batches(np.arange(len(lengths)), limit):
+        assert batch.values.shape == batch.mask.shape
+        assert len(batch.rows) == 1 or batch.mask.numel() <= limit
+        for row, values, mask in zip(batch.rows, batch.values, batch.mask, strict=True):
+            assert int(mask.sum()) == lengths[row]
+            assert values[mask.bool()].tolist() == [row + 1] * lengths[row]
+            assert not values[~mask.bool()].any()
+            seen.append(int(row))
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_hidden_states_are_padded_with_zeros() -> None:
+    (batch,) = ragged([1, 3], width=2).batches(np.arange(2), 100)
+    assert batch.values.shape == (2, 3, 2)
+    assert batch.values[batch.rows.tolist().index(0), 1:].abs().sum() == 0
+
+
+def test_only_the_rows_asked_for_come() -> None:
+    batches = ragged([2, 2, 2]).batches(np.array([2, 0]), 100)
+    assert sorted(int(row) for batch in batches for row in batch.rows) == [0, 2]
+
+
+def test_select_copies_rows_in_order() -> None:
+    chosen = ragged([1, 2, 3], width=2).select(np.array([2, 0]))
+    assert chosen.lengths.tolist() == [3, 1]
+    assert chosen.values[:, 0].tolist() == [3, 3, 3, 1]
+
+
+def test_no_rows_give_no_batches() -> None:
+    assert list(ragged([1]).batches(np.zeros(0, dtype=np.int64), 10)) == []
+    assert len(ragged([1]).select(np.zeros(0, dtype=np.int64))) == 0
+
+
+def test_features_do_not_print_their_values() -> None:
+    assert repr(ragged([7])) == "Features(1 rows)"
