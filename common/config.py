@@ -18,7 +18,12 @@ class StrictConfig(BaseModel):
     """Base of every config: frozen, no unknown keys, no silent conversions, defaults checked too."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, arbitrary_types_allowed=False
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=False,
     )
 
 

@@ -18,8 +18,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"config file {path} does not exist", hint="check the path, or copy one of the scenarios") from None
+        raise ConfigError(
+            f"config file {path} does not exist", hint="check the path, or copy one of the scenarios"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {type(error).__name__}", hint="it must be UTF-8 text") from None
+        raise ConfigError(
+            f"config file {path} cannot be read: {type(error).__name__}", hint="it must be UTF-8 text"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config file {path} is not TOML: {error}", hint="strings need quotes, tables need [brackets]") from None
+        raise ConfigError(
+            f"config file {path} is not TOML: {error}", hint="strings need quotes, tables need [brackets]"
+        ) from None

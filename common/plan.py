@@ -27,7 +27,7 @@ AdapterMethod = Literal["lora-b", "lora", "head", "bias"]
 class TaskConfig(StrictConfig):
     """What the model learns: one label for a text."""
 
-    kind: Literal["text-classification"] = "text-classification"
+    kind: Literal["text-classification"] = Field("text-classification", description="what is learned")
     labels: Names = Field(min_length=2, description="label names, in the order of the model's outputs")
     positive_label: str | None = Field(None, description="the label that AUC and F1 are about; needed for two labels")
     max_tokens: Annotated[int, Field(ge=4, le=8192)] = Field(64, description="longer texts are cut")
@@ -44,7 +44,9 @@ class TaskConfig(StrictConfig):
 class AdapterConfig(StrictConfig):
     """Which values are trained on top of the frozen base."""
 
-    method: AdapterMethod = Field("lora-b", description="lora-b trains B and the head; lora also A; head and bias only that")
+    method: AdapterMethod = Field(
+        "lora-b", description="lora-b trains B and the head; lora also A; head and bias only that"
+    )
     rank: PositiveInt = Field(4, description="rank of the low-rank update")
     alpha: PositiveFloat = Field(8.0, description="the update is scaled by alpha / rank")
     targets: Names = Field(("query", "value"), description="names of the linear modules that carry LoRA")
@@ -62,7 +64,9 @@ class PrivacyConfig(StrictConfig):
     clip_norm: PositiveFloat = Field(1.0, description="L2 bound on one unit's summed gradient")
     sampling_rate: Fraction = Field(description="q: probability that a unit takes part in a step")
     divisor: PositiveFloat = Field(description="D: the noisy sum is divided by this public constant")
-    grid_bits: Annotated[int, Field(ge=8, le=24)] = Field(16, description="clip_norm is 2^grid_bits steps of the integer grid")
+    grid_bits: Annotated[int, Field(ge=8, le=24)] = Field(
+        16, description="clip_norm is 2^grid_bits steps of the integer grid"
+    )
 
 
 class PrivacyDraft(PrivacyConfig):
@@ -105,21 +109,29 @@ class ServerConfig(StrictConfig):
     momentum: Decay = Field(0.0, description="of fedavg; β₁ of fedadam and fedyogi")
     second_moment: Decay = Field(0.99, description="β₂ of fedadam and fedyogi")
     adaptivity: PositiveFloat = Field(1e-3, description="τ of fedadam and fedyogi")
-    average_rounds: Count = Field(0, description="the result is the mean of the last so many global models; 0 means the last")
+    average_rounds: Count = Field(
+        0, description="the result is the mean of the last so many global models; 0 means the last"
+    )
 
 
 class StoppingConfig(StrictConfig):
     """When to stop early, judged on the public validation set only."""
 
-    patience_rounds: Count = Field(0, description="stop after so many rounds without a better validation loss; 0 means never")
-    minimum_gain: Annotated[float, Field(ge=0)] = Field(0.0, description="a smaller fall of the validation loss is none")
+    patience_rounds: Count = Field(
+        0, description="stop after so many rounds without a better validation loss; 0 means never"
+    )
+    minimum_gain: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="a smaller fall of the validation loss is none"
+    )
 
 
 class BaseIdentity(StrictConfig):
     """The pretrained base, by name and by the SHA-256 of each of its files."""
 
-    name: str
-    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(min_length=1)
+    name: str = Field(description="what card and adapter call the base")
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
+        min_length=1, description="SHA-256 of each of its files"
+    )
 
 
 class PlanSections(StrictConfig):
@@ -158,8 +170,8 @@ class PlanDraft(PlanSections):
 class Plan(PlanSections):
     """A finished plan. Frozen; identified by its digest."""
 
-    format_version: Literal[1] = 1
-    sites: PositiveInt
+    format_version: Literal[1] = Field(1, description="changes when old plans can no longer be read")
+    sites: PositiveInt = Field(description="n: hospitals that take part")
     base: BaseIdentity
     privacy: PrivacyTerms
 
@@ -181,7 +193,10 @@ def _impossible(plan: PlanSections) -> list[str]:
     if plan.adapter.svd_refresh_rounds and plan.server.average_rounds:
         faults.append("`server.average_rounds` cannot average factors that `adapter.svd_refresh_rounds` changes")
     if plan.adapter.svd_refresh_rounds and (plan.server.optimizer != "fedavg" or plan.server.momentum):
-        faults.append("`adapter.svd_refresh_rounds` needs server.optimizer fedavg without momentum: moments have no meaning in new factors")
+        faults.append(
+            "`adapter.svd_refresh_rounds` needs server.optimizer fedavg without momentum: "
+            "moments have no meaning in new factors"
+        )
     if len(plan.task.labels) == 2 and plan.task.positive_label is None:
         faults.append("`task.positive_label` is needed for two labels")
     return faults
