@@ -1,0 +1,183 @@
+"""Writes the wire vectors: one good frame of each kind, and bad ones with one fault each, named after the fault.
+
+It builds frames by hand and does not import `common.wire`, so that it can disagree with it. Every bad frame carries a
+fitting checksum, unless the checksum is its fault. Run it anywhere: `python tests/vectors/wire/make.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+PLAN = "0123456789abcdef" * 4
+ORDER_FIELDS = {"plan_digest": PLAN, "round_number": 3}
+ORDER_VECTORS = [["weights", "<f4", 3], ["basis", "<f4", 1]]
+ORDER_VALUES = struct.pack("<4f", 0.5, -1.0, 0.25, 2.0)
+REPLY_FIELDS = {**ORDER_FIELDS, "site": "north"}
+REFUSAL_FIELDS = {**REPLY_FIELDS, "code": "unexpected-round"}
+
+
+def canonical(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def header(fields=None, vectors=None):
+    return canonical({"fields": fields or ORDER_FIELDS, "vectors": ORDER_VECTORS if vectors is None else vectors})
+
+
+def sealed(body):
+    return body + hashlib.sha256(body).digest()
+
+
+def frame(head=None, values=ORDER_VALUES, kind=1, magic=b"CLSR", version=1, length=None, pad=b"\0", after=b""):
+    head = header() if head is None else head
+    start = magic + bytes([version, kind]) + struct.pack("<I", len(head) if length is None else length) + head
+    return sealed(start + pad * (-len(start) % 8) + values + after)
+
+
+def good():
+    return {
+        "round-order": frame(),
+        "round-order-without-basis": frame(
+            header(vectors=[["weights", "<f4", 3], ["basis", "<f4", 0]]), ORDER_VALUES[:12]
+        ),
+        "round-reply": frame(header(REPLY_FIELDS, [["update", "<f4", 2]]), ORDER_VALUES[:8], kind=2),
+        "refusal": frame(header(REFUSAL_FIELDS, []), b"", kind=3),
+    }
+
+
+def with_field(**changes):
+    return frame(header({**ORDER_FIELDS, **changes}))
+
+
+def with_value(bits):
+    return frame(values=ORDER_VALUES[:12] + bits)
+
+
+def bad():
+    whole = frame()
+    plain = header()
+    without_round = header({"plan_digest": PLAN})
+    return {
+        # the fixed parts
+        "empty": (b"", "is shorter than its fixed parts"),
+        "wrong-magic": (frame(magic=b"CLSX"), "does not start with the magic bytes"),
+        "later-version": (frame(version=2), "is not of version 1"),
+        "unknown-kind": (frame(kind=9), "is of an unknown kind"),
+        "wrong-checksum": (whole[:-1] + bytes([whole[-1] ^ 1]), "does not match its checksum"),
+        "truncated": (whole[:-5], "does not match its checksum"),
+        "header-length-beyond-frame": (frame(length=4096), "has a header length that is too large"),
+        # the header
+        "header-not-json": (frame(plain[:-1]), "has a header that is not JSON"),
+        "header-not-ascii": (frame(plain.replace(b"basis", b"b\xc3\xa4is")), "has a header that is not JSON"),
+        "header-nested-without-end": (frame(b"[" * 2000), "has a header that is not JSON"),
+        "header-with-infinity": (frame(plain.replace(b":3}", b":Infinity}")), "has a header that is not JSON"),
+        "header-with-a-space": (frame(plain.replace(b":3}", b": 3}")), "has a header that is not canonical"),
+        "header-keys-unsorted": (
+            frame(canonical({"vectors": ORDER_VECTORS})[:-1] + b"," + canonical({"fields": ORDER_FIELDS})[1:]),
+            "has a header that is not canonical",
+        ),
+        "header-repeated-key": (
+            frame(plain.replace(b'"round_number":3', b'"round_number":4,"round_number":3')),
+            "has a header that is not canonical",
+        ),
+        "header-not-a-table": (frame(b"[]"), "has a header without exactly the keys `fields` and `vectors`"),
+        "header-extra-table": (
+            frame(canonical({"extra": 1, "fields": ORDER_FIELDS, "vectors": ORDER_VECTORS})),
+            "has a header without exactly the keys `fields` and `vectors`",
+        ),
+        # the fields
+        "unknown-field": (with_field(note="hello"), "has an unknown or missing field for a RoundOrder"),
+        "missing-field": (frame(without_round), "has an unknown or missing field for a RoundOrder"),
+        "fields-not-a-table": (
+            frame(canonical({"fields": [], "vectors": ORDER_VECTORS})),
+            "has an unknown or missing field for a RoundOrder",
+        ),
+        "plan-digest-not-hexadecimal": (
+            with_field(plan_digest="x" * 64),
+            "`plan_digest` of a RoundOrder must be 64 hexadecimal digits",
+        ),
+        "plan-digest-a-number": (
+            with_field(plan_digest=7),
+            "`plan_digest` of a RoundOrder must be 64 hexadecimal digits",
+        ),
+        "round-zero": (with_field(round_number=0), "`round_number` of a RoundOrder must be a whole number from 1"),
+        "round-a-float": (with_field(round_number=3.0), "`round_number` of a RoundOrder must be a whole number from 1"),
+        "round-a-truth-value": (
+            with_field(round_number=True),
+            "`round_number` of a RoundOrder must be a whole number from 1",
+        ),
+        "round-too-large": (
+            with_field(round_number=2**31),
+            "`round_number` of a RoundOrder must be a whole number from 1",
+        ),
+        "site-with-a-slash": (
+            frame(header({**REPLY_FIELDS, "site": "../north"}, [["update", "<f4", 2]]), ORDER_VALUES[:8], kind=2),
+            "`site` of a RoundReply must be a site name of 1 to 64 letters, digits, dots, hyphens or underscores",
+        ),
+        "refusal-with-free-text": (
+            frame(header({**REFUSAL_FIELDS, "code": "the patient was not found"}, []), b"", kind=3),
+            "`code` of a Refusal must be a known refusal code",
+        ),
+        # the vectors
+        "unknown-vector": (
+            frame(header(vectors=[*ORDER_VECTORS, ["more", "<f4", 0]])),
+            "has an unknown or missing vector for a RoundOrder",
+        ),
+        "missing-vector": (
+            frame(header(vectors=[["weights", "<f4", 4]])),
+            "has an unknown or missing vector for a RoundOrder",
+        ),
+        "vectors-swapped": (
+            frame(header(vectors=[["basis", "<f4", 1], ["weights", "<f4", 3]])),
+            "does not declare the vector `weights` where it belongs",
+        ),
+        "vector-of-doubles": (
+            frame(header(vectors=[["weights", "<f8", 1], ["basis", "<f4", 2]])),
+            "declares another type than <f4 for the vector `weights`",
+        ),
+        "vector-length-negative": (
+            frame(header(vectors=[["weights", "<f4", 5], ["basis", "<f4", -1]])),
+            "declares a length of the vector `basis` that is no count",
+        ),
+        "vector-length-a-float": (
+            frame(header(vectors=[["weights", "<f4", 3.0], ["basis", "<f4", 1]])),
+            "declares a length of the vector `weights` that is no count",
+        ),
+        "vector-longer-than-frame": (
+            frame(header(vectors=[["weights", "<f4", 10**15], ["basis", "<f4", 1]])),
+            "has more or fewer bytes than its header declares",
+        ),
+        "vector-not-a-number": (
+            with_value(struct.pack("<f", float("nan"))),
+            "`basis` of a RoundOrder must be a finite float32 vector",
+        ),
+        "vector-infinite": (
+            with_value(struct.pack("<f", float("-inf"))),
+            "`basis` of a RoundOrder must be a finite float32 vector",
+        ),
+        "padding-not-zero": (frame(pad=b"\1"), "has padding that is not zero"),
+        "trailing-bytes": (frame(after=b"\0"), "has more or fewer bytes than its header declares"),
+        "trailing-bytes-after-checksum": (whole + b"\0", "does not match its checksum"),
+    }
+
+
+def as_text(data):
+    return data.hex("\n", -16) + "\n"
+
+
+def files():
+    """Name and text of every file of this folder that this script writes."""
+    made = {f"good-{name}.hex": as_text(data) for name, data in good().items()}
+    index = {"good": [f"good-{name}.hex" for name in good()], "bad": {}}
+    for name, (data, fault) in bad().items():
+        made[f"bad-{name}.hex"] = as_text(data)
+        index["bad"][f"bad-{name}.hex"] = fault
+    return {**made, "index.json": json.dumps(index, indent=1) + "\n"}
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        Path(__file__).with_name(name).write_text(text, encoding="ascii")
