@@ -72,7 +72,7 @@ def render(chapters: Sequence[Chapter]) -> str:
 def _tables(kind: type[StrictConfig], written: dict[str, str]) -> Iterator[str]:
     """Each table of a file as Markdown; `written` remembers the classes described so far by their heading."""
     schema = kind.model_json_schema()
-    for path, table in _walk(schema, schema.get("$defs", {}), ()):
+    for path, table in _walk(schema, schema.get("$defs", {}), ""):
         heading = f"`[{path}]`" if path else "Top level"
         yield f"### {heading}\n"
         title = str(table["title"])
@@ -82,7 +82,8 @@ def _tables(kind: type[StrictConfig], written: dict[str, str]) -> Iterator[str]:
         if path:
             written[title] = heading
         yield f"{_first_sentence(table)}\n"
-        yield _key_table(path, table)
+        if rows := _rows(path, table):
+            yield "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
 def _walk(table: Schema, definitions: Schema, path: str) -> Iterator[tuple[str, Schema]]:
@@ -102,16 +103,14 @@ def _first_sentence(table: Schema) -> str:
     return str(table.get("description", "")).split("\n\n", maxsplit=1)[0].replace("\n", " ")
 
 
-def _key_table(path: str, table: Schema) -> str:
+def _rows(path: str, table: Schema) -> list[str]:
+    """A table row for each plain key; keys that hold tables have headings of their own."""
     required = set(table.get("required", ()))
-    rows = [
+    return [
         _row(f"{path}.{key}" if path else key, key, field, key in required)
         for key, field in table["properties"].items()
         if not _tables_of(field)
     ]
-    if not rows:
-        return ""
-    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
 def _row(place: str, key: str, field: Schema, required: bool) -> str:
@@ -145,7 +144,8 @@ def _type(field: Schema) -> str:
 def _limits(field: Schema) -> str:
     if "pattern" in field:
         return f" that matches `{field['pattern']}`"
-    return "".join(f" {sign} {field[word]}" for word, sign in _BOUNDS.items() if word in field)
+    bounds = ", ".join(f"{sign} {field[word]}" for word, sign in _BOUNDS.items() if word in field)
+    return f" {bounds}" if bounds else ""
 
 
 def main() -> None:

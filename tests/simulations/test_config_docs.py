@@ -41,7 +41,7 @@ def test_every_key_has_type_default_and_meaning() -> None:
     assert rows(page) == [
         "| `count` | whole number ≥ 2 | required | how many |",
         '| `names` | list of text, at least 1 | `["a\\|b"]` | some names |',
-        "| `limit` | number > 0 ≤ 1 | left out | a share |",
+        "| `limit` | number > 0, ≤ 1 | left out | a share |",
     ]
     assert "### `[inner]`" in page
 
