@@ -77,11 +77,10 @@ def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
         IntegrityError: When the weights are damaged.
     """
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        encoder = AutoModel.from_pretrained(
-            folder, config=_without_dropout(config), local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
+        encoder = _load_encoder(folder, _without_dropout(config))
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except SafetensorError:
         raise IntegrityError(f"weights of base model {name} are damaged", hint="copy the folder again") from None
@@ -92,6 +91,15 @@ def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
         ) from error
     encoder.requires_grad_(False).to(compute.torch_dtype).to(compute.device)
     return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), int(config.vocab_size))
+
+
+def _load_encoder(folder: Path, config: Any) -> nn.Module:  # noqa: ANN401 - as below
+    settings = {"config": config, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        # Ours is mean pooling; an unused pooler may even be missing in the file and would then start at random.
+        return AutoModel.from_pretrained(folder, add_pooling_layer=False, **settings)
+    except TypeError:
+        return AutoModel.from_pretrained(folder, **settings)  # an architecture that has no such choice
 
 
 def _without_dropout(config: Any) -> Any:  # noqa: ANN401 - transformers' configs share no useful type

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from common.tasks.metrics import classification_metrics, cross_entropy
 from common.trainable import Prepared, Stage, TrainableModel
+from server.state import Evaluation
 
 Floats = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of one model on one public set.
-
-    Attributes:
-        loss: Mean cross-entropy in nats.
-        metrics: `accuracy`, `f1` and, with a positive label and both classes present, `auc`.
-    """
-
-    loss: float
-    metrics: Mapping[str, float]
 
 
 class PublicEvaluator:

@@ -7,6 +7,8 @@ the mean of updates is the update of the mean, and noise enters it linearly (Sun
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -40,7 +42,10 @@ def attach(encoder: nn.Module, adapter: AdapterConfig, seed: int) -> PeftModel:
         bias="all" if adapter.method == "bias" else "none",
         task_type="FEATURE_EXTRACTION",
     )
-    model = get_peft_model(encoder, config)  # type: ignore[arg-type]  # any nn.Module with a config will do
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that transformers has renamed; nothing for our users to act on.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        model = get_peft_model(encoder, config)  # type: ignore[arg-type]  # any nn.Module with a config will do
     _start(model, seed)
     _mark_trained(model, encoder, adapter)
     return model

@@ -35,8 +35,8 @@ class VectorSpec:
     def slices(self) -> dict[str, slice]:
         """Where each tensor lies in the vector."""
         ends = list(accumulate(prod(shape) for shape in self.shapes))
-        starts = [0, *ends[:-1]]
-        return {name: slice(start, end) for name, start, end in zip(self.names, starts, ends, strict=True)}
+        starts = [0, *ends]
+        return {name: slice(start, end) for name, start, end in zip(self.names, starts, ends, strict=False)}
 
     @property
     def dimension(self) -> int:
