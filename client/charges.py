@@ -60,7 +60,7 @@ class Charges:
     Guarantees:
         A round is charged once, on disk, before `charge` returns. At most one answer is ever kept for a round, and it
         is on disk before `keep_answer` returns. Rounds only go up, and none goes beyond the plan's last, so that the
-        steps charged never exceed the plan's. When a write fails, the object stands where the file stands.
+        steps charged never exceed the plan's. When a write fails, the object claims no more than it did before.
 
     Edge cases:
         Killed between charge and answer, the same order may be trained again without a second charge, because nothing
@@ -170,9 +170,7 @@ class Charges:
         try:
             entry = _Entry.model_validate_json(header)
         except ValidationError:
-            raise IntegrityError(
-                f"the book of charges {self._path} is not one this version writes", hint=_HINT
-            ) from None
+            raise self._unfit("is not one that this version writes") from None
         if (entry.plan_digest, entry.site) != (self.plan_digest, self.site) or entry.last_round > self._rounds:
             raise self._unfit("belongs to another plan or site")
         return entry, answer

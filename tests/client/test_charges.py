@@ -1,0 +1,217 @@
+import hashlib
+import json
+
+import pytest
+
+import client.charges
+from client.charges import Charges
+from common.errors import IntegrityError, RefusedError
+from tests.client.small_plan import ROUNDS, STEPS, small_plan
+
+PLAN = small_plan()
+ORDER = "a" * 64
+OTHER = "b" * 64
+BOOK = "charges.book"
+
+
+@pytest.fixture
+def charges(tmp_path):
+    return Charges(tmp_path, PLAN, "north")
+
+
+def reopened(folder):
+    return Charges(folder, PLAN, "north", must_exist=True)
+
+
+def standing(charges):
+    return charges.rounds_charged, charges.last_round, charges.steps_charged
+
+
+# --- the ordinary course ---------------------------------------------------------------------------------------------
+
+
+def test_a_new_book_is_on_disk_and_charges_nothing(charges, tmp_path):
+    assert standing(charges) == standing(reopened(tmp_path)) == (0, 0, 0)
+    assert (tmp_path / BOOK).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_charge_is_on_disk_before_it_returns(charges, tmp_path):
+    charges.charge(1, ORDER)
+    assert standing(charges) == standing(reopened(tmp_path)) == (1, 1, STEPS)
+
+
+def test_an_answer_is_on_disk_before_it_returns_and_for_its_order_only(charges, tmp_path):
+    charges.charge(1, ORDER)
+    assert charges.kept_answer(ORDER) is None
+    charges.keep_answer(b"line\nand line\x00")
+    for book in (charges, reopened(tmp_path)):
+        assert book.kept_answer(ORDER) == b"line\nand line\x00"
+        assert book.kept_answer(OTHER) is None
+
+
+def test_the_same_unanswered_order_is_charged_once_over_restarts(charges, tmp_path):
+    for book in (charges, charges, reopened(tmp_path), reopened(tmp_path)):
+        book.charge(2, ORDER)
+        assert standing(book) == (1, 2, STEPS)
+
+
+def test_rounds_may_be_skipped_and_cost_nothing_then(charges):
+    charges.charge(1, ORDER)
+    charges.charge(ROUNDS, OTHER)
+    assert standing(charges) == (2, ROUNDS, 2 * STEPS)
+
+
+def test_a_new_round_drops_the_answer_of_the_last(charges, tmp_path):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    charges.charge(2, OTHER)
+    assert reopened(tmp_path).kept_answer(ORDER) is None
+    assert reopened(tmp_path).kept_answer(OTHER) is None
+
+
+def test_steps_never_exceed_the_plans(charges):
+    for round_number in range(1, ROUNDS + 1):
+        charges.charge(round_number, f"{round_number:064x}")
+    assert charges.steps_charged == PLAN.steps
+    with pytest.raises(RefusedError, match="round 5 cannot be charged: unexpected-round"):
+        charges.charge(ROUNDS + 1, ORDER)
+    assert charges.steps_charged == PLAN.steps
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("round_number", "order", "fault"),
+    [
+        (0, ORDER, "unexpected-round"),
+        (1, ORDER, "unexpected-round"),
+        (2, ORDER, None),
+        (2, OTHER, "conflicting-order"),
+        (3, OTHER, None),
+        (ROUNDS, OTHER, None),
+        (ROUNDS + 1, OTHER, "unexpected-round"),
+    ],
+)
+@pytest.mark.parametrize("answered", [False, True])
+def test_faults_after_round_two_was_charged(charges, round_number, order, fault, answered):
+    charges.charge(2, ORDER)
+    if answered:
+        charges.keep_answer(b"two")
+    assert charges.fault(round_number, order) == fault
+    if fault is not None:
+        with pytest.raises(RefusedError, match=fault):
+            charges.charge(round_number, order)
+        assert standing(charges) == (1, 2, STEPS)
+
+
+def test_an_answered_round_cannot_be_charged_or_answered_again(charges):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    with pytest.raises(RefusedError, match="it was answered already"):
+        charges.charge(1, ORDER)
+    with pytest.raises(RefusedError, match="no open charge"):
+        charges.keep_answer(b"two")
+    assert charges.kept_answer(ORDER) == b"one"
+
+
+def test_no_answer_without_a_charge(charges):
+    with pytest.raises(RefusedError, match="no open charge"):
+        charges.keep_answer(b"one")
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_book_with_any_byte_changed_or_cut_off_is_refused(charges, tmp_path):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    whole = (tmp_path / BOOK).read_bytes()
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 0x40
+        for damaged in (bytes(changed), whole[:position]):
+            (tmp_path / BOOK).write_bytes(damaged)
+            with pytest.raises(IntegrityError, match="is damaged"):
+                reopened(tmp_path)
+            assert (tmp_path / BOOK).read_bytes() == damaged
+
+
+def test_a_lost_book_is_not_begun_anew(tmp_path):
+    with pytest.raises(IntegrityError, match="is missing") as error:
+        reopened(tmp_path)
+    assert "without it nobody knows what was spent" in error.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("plan", "site"), [(small_plan(name="other"), "north"), (PLAN, "south")])
+def test_a_book_of_another_plan_or_site_is_refused(charges, tmp_path, plan, site):
+    with pytest.raises(IntegrityError, match="belongs to another plan or site"):
+        Charges(tmp_path, plan, site)
+
+
+def sealed(header):
+    body = json.dumps(header).encode() + b"\n"
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format_version": 2},
+        {"note": ""},
+        {"rounds_charged": -1},
+        {"rounds_charged": 1.0},
+        {"rounds_charged": 3, "last_round": 2},
+        {"rounds_charged": 0},
+        {"last_round": 0},
+        {"last_order": ""},
+        {"rounds_charged": 0, "last_round": 0},
+        {"rounds_charged": 0, "last_round": 0, "last_order": "", "answered": True},
+    ],
+)
+def test_a_book_that_this_version_cannot_have_written_is_refused(tmp_path, changes):
+    header = {
+        "format_version": 1, "plan_digest": PLAN.digest, "site": "north",
+        "rounds_charged": 1, "last_round": 2, "last_order": ORDER, "answered": False,
+    }  # fmt: skip
+    (tmp_path / BOOK).write_bytes(sealed(header))
+    assert standing(reopened(tmp_path)) == (1, 2, STEPS)
+    (tmp_path / BOOK).write_bytes(sealed({**header, **changes}))
+    with pytest.raises(IntegrityError, match="is not one that this version writes"):
+        reopened(tmp_path)
+
+
+def test_a_book_beyond_the_plans_last_round_is_refused(tmp_path):
+    header = {
+        "plan_digest": PLAN.digest,
+        "site": "north",
+        "rounds_charged": 1,
+        "last_round": ROUNDS + 1,
+        "last_order": ORDER,
+    }
+    (tmp_path / BOOK).write_bytes(sealed(header))
+    with pytest.raises(IntegrityError, match="belongs to another plan or site"):
+        reopened(tmp_path)
+
+
+def test_a_book_changed_by_another_process_is_noticed(charges, tmp_path):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    reopened(tmp_path).charge(2, OTHER)
+    with pytest.raises(IntegrityError, match="was changed by somebody else"):
+        charges.kept_answer(ORDER)
+
+
+def test_when_the_disk_is_full_the_object_claims_no_more_than_the_file(charges, tmp_path, monkeypatch):
+    charges.charge(1, ORDER)
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(client.charges, "write_durably", full)
+    for attempt in (lambda: charges.charge(2, OTHER), lambda: charges.keep_answer(b"one")):
+        with pytest.raises(OSError, match="No space left"):
+            attempt()
+        assert standing(charges) == standing(reopened(tmp_path)) == (1, 1, STEPS)
+        assert charges.kept_answer(ORDER) is None
