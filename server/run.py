@@ -1,0 +1,265 @@
+"""A whole run: rounds, refreshes, early stopping, checkpoints, and which model is the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from common.errors import CloisterError, ConfigError, TooFewSitesError, UsageError
+from common.plan import Plan
+from common.transport import Transport
+from server.aggregation.base import Aggregator, Vector
+from server.aggregation.choice import build_aggregator
+from server.checkpoint import load_checkpoint, save_checkpoint
+from server.round import run_round
+from server.running_sum import SITE_LIMIT
+from server.state import Basis, BestModel, Evaluation, GlobalModel, RoundSummary, ServerState
+from server.stopping import better, patience_ran_out
+
+EMPTY_ROUNDS_LIMIT = 3
+"""So many rounds in a row without enough sites end the run: each of them charges the sites that did answer."""
+
+MOVEMENT_LIMIT = 1e-12
+"""A group whose change has a smaller norm in every round did not move.
+
+Updates are added on a grid of 2^-36 (1.5e-11), so what lies below is rounding, and a frozen group gives exactly zero. A
+group that does train moves by many orders of magnitude more in a round.
+"""
+
+Choice = Literal["last", "best", "averaged"]
+Observer = Callable[[RoundSummary], None]
+Refresh = Callable[[Vector, Basis], tuple[Vector, Basis]]
+
+
+class Evaluator(Protocol):
+    """Judges global models on a set that is public to the coordinator."""
+
+    def evaluate(self, weights: Vector, basis: Basis) -> Evaluation:
+        """Figures of a model with weights `[d]` and basis `[b]`; the same model gives the same figures."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class RunSetup:
+    """What a run is made of.
+
+    Args:
+        plan: The plan that every site holds.
+        sites: Names of the sites, `plan.sites` of them.
+        transport: How they are reached.
+        start: Model before round 1; the same on every attempt.
+        groups: Slices of the trained values by name (`adapter`, `head`); every group must have moved at the end.
+        evaluator: None where the coordinator has no public validation set.
+        refresh: Rewrites the factors every `plan.adapter.svd_refresh_rounds` rounds; needed when that is above 0.
+        observer: Told of a round after its checkpoint is on disk.
+    """
+
+    plan: Plan
+    sites: tuple[str, ...]
+    transport: Transport
+    start: GlobalModel
+    groups: Mapping[str, slice]
+    evaluator: Evaluator | None = None
+    refresh: Refresh | None = None
+    observer: Observer = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, eq=False)
+class RunOutcome:
+    """The result of a run.
+
+    Args:
+        model: The chosen model.
+        chosen: Which one that is.
+        chosen_round: The round it comes from; of an average, its last.
+        validation: Figures of the chosen model; None without an evaluator.
+        rounds: Every round, in order.
+        stopped_early: Whether patience ran out before `plan.rounds`.
+    """
+
+    model: GlobalModel
+    chosen: Choice
+    chosen_round: int
+    validation: Evaluation | None
+    rounds: tuple[RoundSummary, ...]
+    stopped_early: bool
+
+
+def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
+    """Run the plan to its end, or go on from the last finished round.
+
+    Guarantees:
+        A round is finished when its checkpoint is on disk; only then is the observer told. A run that was killed and
+        resumed, any number of times, ends with the model of an undisturbed run if its sites answer alike.
+
+    Edge cases:
+        `resume` in a folder without a checkpoint starts at round 1: no round was finished. Resuming a finished run
+        gives its outcome again. A run that ended for lack of sites may be resumed and goes on with the next round.
+
+    Args:
+        setup: Plan, sites, transport, evaluator and callbacks.
+        folder: Run folder; must exist. Holds the checkpoint.
+        resume: Whether a checkpoint there is to be continued.
+
+    Raises:
+        ConfigError: When setup and plan contradict each other.
+        UsageError: When the folder holds a run and `resume` is False.
+        IntegrityError: When the checkpoint is damaged or of another plan.
+        TooFewSitesError: After `EMPTY_ROUNDS_LIMIT` rounds in a row, or a whole run, without enough sites.
+        CloisterError: When the model diverged, or a group of trained values did not move.
+    """
+    _check_setup(setup)
+    state = _first_state(setup, folder, resume)
+    aggregator = build_aggregator(setup.plan.server)
+    while not _is_finished(setup.plan, state.history):
+        state = _next_state(setup, state, aggregator)
+        save_checkpoint(folder, state, setup.plan.digest)
+        setup.observer(state.history[-1])
+        _check_sites_answer(setup.plan, state.history)
+    _check_something_was_applied(setup.plan, state.history)
+    _check_every_group_moved(setup.groups, state.history)
+    return _outcome(setup, state)
+
+
+def _check_setup(setup: RunSetup) -> None:
+    plan, count = setup.plan, len(setup.sites)
+    if count != plan.sites or len(set(setup.sites)) != count:
+        raise ConfigError(
+            f"the plan is for {plan.sites} different sites, and {count} were named: {', '.join(setup.sites)}"
+        )
+    if not plan.minimum_sites <= count <= SITE_LIMIT:
+        raise ConfigError(
+            f"`minimum_sites` is {plan.minimum_sites} and there are {count} sites; at most {SITE_LIMIT} can be added up"
+        )
+    if plan.adapter.svd_refresh_rounds and setup.refresh is None:
+        raise ConfigError("`adapter.svd_refresh_rounds` is set, but this coordinator cannot refactor the adapter")
+    if plan.stopping.patience_rounds and setup.evaluator is None:
+        raise ConfigError(
+            "`stopping.patience_rounds` needs a public validation set, and there is none",
+            hint="name a validation set, or set stopping.patience_rounds = 0",
+        )
+
+
+def _first_state(setup: RunSetup, folder: Path, resume: bool) -> ServerState:
+    saved = load_checkpoint(folder, setup.plan.digest)
+    if saved is None:
+        moments = build_aggregator(setup.plan.server).initial(len(setup.start.weights))
+        return ServerState(setup.start, moments)
+    if not resume:
+        raise UsageError(
+            f"folder {folder} already holds {saved.round_number} finished rounds of this plan",
+            hint="pass --resume to go on from there, or choose another folder",
+        )
+    return saved
+
+
+def _next_state(setup: RunSetup, state: ServerState, aggregator: Aggregator) -> ServerState:
+    """One round and everything that follows from it, up to what the checkpoint holds."""
+    result = run_round(setup.plan, state, setup.sites, setup.transport, aggregator, setup.groups)
+    if not result.summary.applied:
+        return replace(state, history=(*state.history, result.summary))
+    started = time.perf_counter()
+    model = _refreshed(setup, GlobalModel(result.weights, state.model.basis), result.summary.round_number)
+    evaluation = _evaluate(setup, model, f"the global model of round {result.summary.round_number}")
+    seconds = result.summary.seconds + time.perf_counter() - started
+    summary = replace(result.summary, validation=evaluation, seconds=seconds)
+    return ServerState(
+        model=model,
+        moments=result.moments,
+        recent=_last((*state.recent, model.weights), setup.plan.server.average_rounds),
+        best=better(setup.plan, state.best, BestModel(summary.round_number, _loss(evaluation), model)),
+        history=(*state.history, summary),
+    )
+
+
+def _last(values: tuple[Vector, ...], count: int) -> tuple[Vector, ...]:
+    return values[len(values) - min(count, len(values)) :]
+
+
+def _loss(evaluation: Evaluation | None) -> float:
+    return float("inf") if evaluation is None else evaluation.loss
+
+
+def _refreshed(setup: RunSetup, model: GlobalModel, round_number: int) -> GlobalModel:
+    """The model with new factors when a refresh is due; the last round needs none, since no site trains after it."""
+    every = setup.plan.adapter.svd_refresh_rounds
+    if setup.refresh is None or not every or round_number % every or round_number == setup.plan.rounds:
+        return model
+    weights, basis = setup.refresh(model.weights, model.basis)
+    return GlobalModel(weights.astype(np.float64), basis.astype(np.float32))
+
+
+def _evaluate(setup: RunSetup, model: GlobalModel, name: str) -> Evaluation | None:
+    """Figures of a model; one that diverged ends the run before more budget is spent on it."""
+    hint = "lower the learning rates, or raise the divisor; the budget already spent stays spent"
+    # Sites get float32, so that is where the model must still be finite.
+    if not (np.abs(model.weights) < np.finfo(np.float32).max).all():
+        raise CloisterError(f"{name} has values that are not finite", hint)
+    if setup.evaluator is None:
+        return None
+    evaluation = setup.evaluator.evaluate(model.weights, model.basis)
+    if not np.isfinite(evaluation.loss):
+        raise CloisterError(f"{name} has a validation loss of {evaluation.loss}", hint)
+    return evaluation
+
+
+def _is_finished(plan: Plan, history: tuple[RoundSummary, ...]) -> bool:
+    return len(history) >= plan.rounds or patience_ran_out(plan, history)
+
+
+def _check_sites_answer(plan: Plan, history: tuple[RoundSummary, ...]) -> None:
+    """Too many empty rounds in a row, while there are rounds left that stopping would save."""
+    last = history[-EMPTY_ROUNDS_LIMIT:]
+    if len(history) < plan.rounds and len(last) == EMPTY_ROUNDS_LIMIT and not any(summary.applied for summary in last):
+        raise _too_few_sites(plan, f"in each of the last {EMPTY_ROUNDS_LIMIT} rounds", last)
+
+
+def _check_something_was_applied(plan: Plan, history: tuple[RoundSummary, ...]) -> None:
+    if not any(summary.applied for summary in history):
+        raise _too_few_sites(plan, "in any round", history)
+
+
+def _too_few_sites(plan: Plan, when: str, rounds: tuple[RoundSummary, ...]) -> TooFewSitesError:
+    counts = ", ".join(str(summary.survivors) for summary in rounds)
+    return TooFewSitesError(
+        f"fewer than {plan.minimum_sites} sites answered {when} (answers: {counts})",
+        hint="find out why sites refuse or are not reached, then resume; the budget already spent stays spent",
+    )
+
+
+def _check_every_group_moved(groups: Mapping[str, slice], history: tuple[RoundSummary, ...]) -> None:
+    """The guard against a run that looks well and trained only a part of what it should.
+
+    It sees a group that nothing trained. It cannot see a group that got noise and no gradient: with σ above 0 that
+    group moves too, and the gradient self-test before the run is what finds it.
+    """
+    for name in groups:
+        if all(summary.group_norms[name] < MOVEMENT_LIMIT for summary in history):
+            raise CloisterError(
+                f"the {name} did not move in any of {len(history)} rounds, so the result is not what it claims to be",
+                hint="check that its modules are targeted, trained and not frozen, and that its learning rate is not 0",
+            )
+
+
+def _outcome(setup: RunSetup, state: ServerState) -> RunOutcome:
+    """The result: the average where the plan asks for one, else the best where it was judged, else the last."""
+    rounds = state.history
+    stopped = len(rounds) < setup.plan.rounds
+    if state.recent:
+        model = GlobalModel(np.mean(state.recent, axis=0), state.model.basis)
+        evaluation = _evaluate(setup, model, "the average of the last global models")
+        return RunOutcome(model, "averaged", _last_applied(rounds), evaluation, rounds, stopped)
+    if state.best is not None:
+        number = state.best.round_number
+        return RunOutcome(state.best.model, "best", number, rounds[number - 1].validation, rounds, stopped)
+    number = _last_applied(rounds)
+    return RunOutcome(state.model, "last", number, rounds[number - 1].validation, rounds, stopped)
+
+
+def _last_applied(rounds: tuple[RoundSummary, ...]) -> int:
+    return max(summary.round_number for summary in rounds if summary.applied)
