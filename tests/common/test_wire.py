@@ -1,6 +1,8 @@
 import hashlib
 import json
+import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from common.errors import IntegrityError
-from common.messages import Refusal, RoundOrder, RoundReply
+from common.messages import FIELD_RULES, Refusal, RefusalCode, RoundOrder, RoundReply
 from common.wire import HEADER_LIMIT_BYTES, KINDS, decode, encode, frame_bound
 from tests.vectors.wire.make import files
 
@@ -175,3 +177,22 @@ def test_a_vector_with_gaps_is_written_as_its_values():
 def test_a_message_that_is_not_finite_is_never_written(value):
     with pytest.raises(IntegrityError, match="`update` of a RoundReply must be a finite float32 vector"):
         encode(RoundReply(PLAN, 1, "north", np.float32([0.0, value])))
+
+
+# --- the page that describes it --------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "wire-format.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_frame_that_is_in_the_vectors():
+    lines = re.findall(r"^ *\d+  ((?:[0-9a-f]{2} ?)+) ", PAGE, flags=re.MULTILINE)
+    assert bytes.fromhex("".join(lines)) == vector("good-round-reply.hex")
+
+
+def test_the_page_names_every_kind_field_and_code():
+    for number, kind in KINDS.items():
+        assert f"{number} `{kind.__name__}`" in PAGE
+        for name in FIELD_RULES[kind]:
+            assert f"`{name}`" in PAGE
+    codes = PAGE.split("## Refusal codes")[1].split("##")[0]
+    assert re.findall(r"^\| `([a-z-]+)`", codes, flags=re.MULTILINE) == list(get_args(RefusalCode))
