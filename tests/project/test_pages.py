@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+FILE = re.compile(r"`((?:common|client|server|simulations|tests|docs)/[\w./-]+\.(?:py|md|toml))`")
 MAKE_TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 RULE = re.compile(r"^([a-z-]+):", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
@@ -20,6 +21,16 @@ def test_relative_links_lead_somewhere(pages: list[Path], root: Path) -> None:
         if "://" not in link and not (page.parent / link).exists()
     ]
     assert broken == []
+
+
+def test_files_that_pages_name_exist(pages: list[Path], root: Path) -> None:
+    missing = {
+        f"{page.relative_to(root)}: {name}"
+        for page in pages
+        for name in FILE.findall(page.read_text(encoding="utf-8"))
+        if not (root / name).is_file()
+    }
+    assert missing == set()
 
 
 def test_make_targets_that_pages_name_exist(pages: list[Path], root: Path) -> None:
