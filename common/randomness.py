@@ -8,6 +8,7 @@ the privacy noise. It is keyed by the operating system and expanded by ChaCha20.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from common.canonical import canonical_bytes
 
 KEY_BYTES = 32
 _NONCE_BYTES = 16
+_BYTES_PER_KEY = 1 << 37
 
 
 def public_generator(seed: int, *labels: str | int) -> np.random.Generator:
@@ -39,22 +41,34 @@ class SecretSource:
     """Cryptographic randomness: a fresh operating-system key, expanded by ChaCha20.
 
     Guarantees:
-        The key is drawn from the operating system when the object is made, is never derived from a config, and is
-        never logged or shown (`repr` hides it). One object is one keystream that never repeats: the stream position
-        moves on with every call, and ChaCha20's 64-bit block counter allows 2^70 bytes.
+        A key is drawn from the operating system, is never derived from a config, and is never logged, shown (`repr`
+        hides it), copied or pickled. One key is one keystream that never repeats: the stream position moves on with
+        every call, and a new key is drawn long before ChaCha20's 32-bit block counter (2^38 bytes) ends. After a fork
+        the child draws a key of its own, or two processes would add the same noise.
 
-    Source: ChaCha20, Bernstein 2008.
+    Source: ChaCha20, Bernstein 2008; block counter as in RFC 8439, section 2.3.
     """
 
     def __init__(self) -> None:
-        key = secrets.token_bytes(KEY_BYTES)
-        # An all-zero nonce is safe because the key is used for this one stream only.
-        self._encryptor = Cipher(algorithms.ChaCha20(key, bytes(_NONCE_BYTES)), mode=None).encryptor()
+        self._new_key()
 
     def __repr__(self) -> str:
         return "SecretSource(key hidden)"
 
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
         """`count` values (k + 1/2) / 2^52 with k uniform on 52 bits: never 0 or 1, so a logarithm is finite."""
-        words = np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
+        words = np.frombuffer(self._keystream(8 * count), dtype="<u8")
         return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+    def _keystream(self, size: int) -> bytes:
+        if self._bytes_left < size or self._process != os.getpid():
+            self._new_key()
+        self._bytes_left -= size
+        return self._encryptor.update(bytes(size))
+
+    def _new_key(self) -> None:
+        # An all-zero nonce is safe because a key is used for this one stream only.
+        cipher = Cipher(algorithms.ChaCha20(secrets.token_bytes(KEY_BYTES), bytes(_NONCE_BYTES)), mode=None)
+        self._encryptor = cipher.encryptor()
+        self._bytes_left = _BYTES_PER_KEY
+        self._process = os.getpid()

@@ -1,0 +1,137 @@
+"""What a run costs in ε: the tight figure for the report, and Rényi's as a second opinion.
+
+Both bound the mechanism that `PrivacyPlan.event` describes, under adding or removing one unit, for a number of steps
+that was fixed before the run.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from dp_accounting import NeighboringRelation
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+from common.privacy.plan import PrivacyPlan
+
+# At whole orders the series is a finite sum. Half orders below 3 are left out: there it fails to converge for some
+# plans and the accountant writes a warning to stderr.
+RENYI_ORDERS: tuple[float, ...] = (
+    *(2, 3, 3.5, 4, 4.5, 5, 5.5),
+    *range(6, 65),
+    *(72, 80, 96, 112, 128, 160, 192, 256, 384, 512, 1024),
+)
+
+# Grid cells for the losses of one step and of the whole run: 0.1 s a figure, and within 1e-4 of it in the usual range.
+_ONE_STEP_CELLS = 10_000
+_WHOLE_RUN_CELLS = 200_000
+# The accountant's tail cut, exp(-50), lies 9.7 standard deviations out.
+_TAIL_DEVIATIONS = 10.0
+_WIDEST_CELL = 1.0
+_CURVE_KNOTS = 8
+
+
+@lru_cache(maxsize=1024)
+def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
+    """ε at the plan's δ after `steps` steps, by composing privacy loss distributions.
+
+    Guarantees:
+        An upper bound for every grid (losses are rounded so that the mechanism can only look worse), and tight: within
+        1e-3 of an independent accountant in the tests. Never falls when steps are added, up to that accuracy.
+
+    Edge cases:
+        No steps cost 0. `noise_multiplier` 0 costs infinity. Where ε is in the tens of thousands and means nothing any
+        more, Rényi's looser bound is returned, because the tight one would take gigabytes. A δ below 1e-12 is of the
+        size of the accountant's own floating-point error; no plan needs one.
+
+    Args:
+        plan: The mechanism.
+        steps: Noisy steps that were released; the plan's if None.
+
+    Returns:
+        ε, at least 0.
+
+    Raises:
+        ValueError: When `steps` is negative.
+
+    Source: Doroshenko, Ghazi, Kamath, Kumar & Manurangsi 2022, "Connect the Dots", algorithm 1; Koskela, Jälkö &
+        Honkela 2020 for composing by FFT.
+    """
+    count = _checked_steps(plan, steps)
+    if count == 0:
+        return 0.0
+    if plan.noise_multiplier == 0:
+        return math.inf
+    cell = _loss_grid(plan)
+    if cell > _WIDEST_CELL:
+        return renyi_epsilon(plan, count)
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, cell)
+    return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
+
+
+@lru_cache(maxsize=1024)
+def renyi_epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
+    """ε at the plan's δ after `steps` steps, by Rényi divergences at `RENYI_ORDERS`.
+
+    Looser than `epsilon` and built on other mathematics, so that a gross fault in either shows. Same arguments, edge
+    cases and errors as `epsilon`.
+
+    Source: Mironov, Talwar & Zhang 2019, section 3.3; conversion of Canonne, Kamath & Steinke 2020, proposition 12.
+    """
+    count = _checked_steps(plan, steps)
+    if count == 0:
+        return 0.0
+    if plan.noise_multiplier == 0:
+        return math.inf
+    accountant = RdpAccountant(RENYI_ORDERS, NeighboringRelation.ADD_OR_REMOVE_ONE)
+    return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
+
+
+@lru_cache(maxsize=32)
+def epsilon_by_round(plan: PrivacyPlan, rounds: int) -> tuple[float, ...]:
+    """ε after each round of a run, for a live view: entry `r - 1` is what r rounds have cost.
+
+    Guarantees:
+        Exact (by `epsilon`) after the first round, after the last, and at up to six rounds between them; elsewhere a
+        straight line in the square root of the steps, within 2 % of `epsilon` in every plan tested. About a second,
+        once for a plan, however many rounds it has. For a report use `epsilon`.
+
+    Args:
+        plan: The mechanism.
+        rounds: R; the plan's steps are split into R rounds of equal length.
+
+    Raises:
+        ValueError: When `rounds` does not divide the plan's steps.
+    """
+    if rounds < 1 or plan.steps % rounds:
+        raise ValueError(f"{plan.steps} steps cannot be split into {rounds} equal rounds")
+    if plan.noise_multiplier == 0:
+        return (math.inf if plan.steps else 0.0,) * rounds
+    # ε is close to a·T + b·√T, so that it is nearly straight in √T over a part of the run; a chord lies a little above.
+    roots = np.linspace(1.0, math.sqrt(rounds), min(rounds, _CURVE_KNOTS))
+    knots = np.unique(np.rint(roots**2).astype(np.int64))
+    exact = [epsilon(plan, int(knot) * (plan.steps // rounds)) for knot in knots]
+    curve = np.interp(np.sqrt(np.arange(1, rounds + 1)), np.sqrt(knots), exact)
+    return tuple(float(value) for value in curve)
+
+
+def _checked_steps(plan: PrivacyPlan, steps: int | None) -> int:
+    count = plan.steps if steps is None else steps
+    if count < 0:
+        raise ValueError(f"steps must not be negative, not {count}")
+    return count
+
+
+def _loss_grid(plan: PrivacyPlan) -> float:
+    """Width of a cell of privacy loss; any width gives a valid bound, so this chooses between time and tightness.
+
+    One step's losses reach about `reach`, those of the run about its Rényi ε. A fixed width would need gigabytes for a
+    small σ and would lose all resolution for a large one.
+    """
+    sigma, rate = plan.noise_multiplier, plan.sampling_rate
+    unsampled = 0.5 / sigma**2 + _TAIL_DEVIATIONS / sigma
+    # log(1 + q (e^x - 1)) without overflow for large x.
+    reach = np.logaddexp(math.log1p(-rate), math.log(rate) + unsampled) if rate < 1 else unsampled
+    return max(float(reach) / _ONE_STEP_CELLS, renyi_epsilon(plan) / _WHOLE_RUN_CELLS)

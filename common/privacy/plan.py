@@ -1,0 +1,152 @@
+"""The one object that holds what sampler, clipper, noise and accountant must agree on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import dp_accounting
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import ConfigError, Problem
+from common.plan import PrivacyConfig, PrivacyTerms, Unit
+
+# Far from under- and overflow of a float64, so that clip_norm / 2^grid_bits is exact and never zero.
+_CLIP_NORM_RANGE = (1e-100, 1e100)
+# A draw never exceeds 12 standard deviations (client/training/noise.py); 12 * 2^49 < 2^53, so every draw is an
+# integer that a float64 holds exactly.
+_LARGEST_NOISE_SCALE = 2.0**49
+
+
+@dataclass(frozen=True)
+class PrivacyPlan:
+    """The mechanism of a run in public constants; every part of a DP step reads them from here.
+
+    Guarantees:
+        `event` describes exactly the mechanism that the other values parametrise: Poisson sampling with
+        `sampling_rate`, an integer sum in which adding or removing one unit moves the L2 norm by at most
+        `clip_bound`, and Gaussian noise of standard deviation `noise_scale` = `noise_multiplier` * `clip_bound`.
+        No field may depend on a record; the divisor and the sampling rate above all are constants of the plan.
+
+    Edge cases:
+        `noise_multiplier` 0 is no privacy (the accountant says infinity); `sampling_rate` 1 takes every unit;
+        `steps` 0 releases nothing.
+
+    Args:
+        unit: Whose presence is hidden: a patient at one site, or one record.
+        sampling_rate: q in (0, 1], the probability that a unit takes part in a step.
+        steps: T, noisy steps of the whole run at one site.
+        clip_norm: C, L2 bound on one unit's summed gradient.
+        noise_multiplier: σ, standard deviation of the noise over `clip_norm`.
+        divisor: D, the public constant that the noisy sum is divided by.
+        delta: δ of (ε, δ).
+        grid_bits: b; `clip_norm` is 2^b steps of the integer grid.
+
+    Raises:
+        ConfigError: With every value that is out of its range.
+    """
+
+    unit: Unit
+    sampling_rate: float
+    steps: int
+    clip_norm: float
+    noise_multiplier: float
+    divisor: float
+    delta: float
+    grid_bits: int
+
+    def __post_init__(self) -> None:
+        problems = tuple(_problems(self))
+        if problems:
+            raise ConfigError("the privacy mechanism cannot be built from these constants", problems)
+
+    @classmethod
+    def from_config(cls, privacy: PrivacyConfig, noise_multiplier: float, steps: int) -> Self:
+        """The mechanism of a draft under a noise multiplier that is still being chosen."""
+        return cls(
+            unit=privacy.unit,
+            sampling_rate=privacy.sampling_rate,
+            steps=steps,
+            clip_norm=privacy.clip_norm,
+            noise_multiplier=noise_multiplier,
+            divisor=privacy.divisor,
+            delta=privacy.delta,
+            grid_bits=privacy.grid_bits,
+        )
+
+    @classmethod
+    def from_terms(cls, terms: PrivacyTerms, steps: int) -> Self:
+        """The mechanism of a finished plan over `steps` noisy steps at one site."""
+        return cls.from_config(terms, terms.noise_multiplier, steps)
+
+    @property
+    def clip_bound(self) -> int:
+        """L2 bound on one unit's contribution, in steps of the integer grid."""
+        return int(2**self.grid_bits)
+
+    @property
+    def grid_step(self) -> float:
+        """Length of one step of the integer grid, in units of the gradient; exact, a power of two below `clip_norm`."""
+        return math.ldexp(self.clip_norm, -self.grid_bits)
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the noise, in steps of the integer grid."""
+        return math.ldexp(self.noise_multiplier, self.grid_bits)
+
+    def event(self, steps: int | None = None) -> dp_accounting.DpEvent:
+        """What `steps` steps (all of the plan's if None) release, in the accountant's words."""
+        count = self.steps if steps is None else steps
+        one_step = dp_accounting.PoissonSampledDpEvent(
+            self.sampling_rate, dp_accounting.GaussianDpEvent(self.noise_multiplier)
+        )
+        return dp_accounting.SelfComposedDpEvent(one_step, count)
+
+    def decode(self, total: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Turn a noisy integer sum into the mean gradient.
+
+        Guarantees:
+            Reads nothing but public constants: the divisor is the plan's, however many units the step drew. Dividing
+            by the drawn number would both release that number and break the sensitivity bound.
+
+        Args:
+            total: Sum of clipped units plus noise, in grid steps, `[d]`.
+
+        Returns:
+            Mean gradient, `[d]`.
+
+        Raises:
+            TypeError: When the total is not int64, which would mean that it never was on the grid.
+        """
+        if total.dtype != np.int64:
+            raise TypeError(f"a noisy total is int64, not {total.dtype}")
+        return total.astype(np.float64) * (self.grid_step / self.divisor)
+
+
+def _problems(plan: PrivacyPlan) -> list[Problem]:
+    low, high = _CLIP_NORM_RANGE
+    rules = (
+        ("unit", plan.unit in {"patient", "record"}, "must be patient or record"),
+        ("sampling_rate", 0 < plan.sampling_rate <= 1, "must be above 0 and at most 1"),
+        ("steps", plan.steps >= 0, "must not be negative"),
+        ("clip_norm", low <= plan.clip_norm <= high, f"must lie between {low:g} and {high:g}"),
+        ("noise_multiplier", 0 <= plan.noise_multiplier < math.inf, "must be finite and not negative"),
+        ("divisor", 0 < plan.divisor < math.inf, "must be finite and positive"),
+        ("delta", 0 < plan.delta < 1, "must lie between 0 and 1"),
+        ("grid_bits", 8 <= plan.grid_bits <= 24, "must lie between 8 and 24"),
+    )
+    found = [
+        Problem(f"privacy.{name}", rule, repr(getattr(plan, name)), f"change `privacy.{name}` in the plan")
+        for name, holds, rule in rules
+        if not holds
+    ]
+    return found or _scale_problem(plan)
+
+
+def _scale_problem(plan: PrivacyPlan) -> list[Problem]:
+    if plan.noise_scale <= _LARGEST_NOISE_SCALE:
+        return []
+    rule = "must be at most 2^49 / 2^grid_bits, or the noise leaves the integers that a float64 holds exactly"
+    return [Problem("privacy.noise_multiplier", rule, repr(plan.noise_multiplier), "lower `privacy.grid_bits`")]
