@@ -1,9 +1,10 @@
-"""What every test run needs: no hub, no pool of threads per process, and one tiny base model."""
+"""What every test run needs: no hub, no pool of threads per process, no stop-watch, one tiny base model."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before transformers is imported: a test that would fetch something fails at once instead of trying.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Before torch and NumPy are imported: make starts one process per core, and each must keep to its own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# Two busy cores make a deadline a matter of luck; and on CI the same code must give the same examples.
+settings.register_profile("cloister", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("cloister")
 
 
 @pytest.fixture(scope="session")

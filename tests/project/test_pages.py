@@ -1,9 +1,12 @@
 import re
 from pathlib import Path
 
+from simulations.cli import app
+
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 FILE = re.compile(r"`((?:common|client|server|simulations|tests|docs)/[\w./-]+\.(?:py|md|toml))`")
 MAKE_TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
+SUBCOMMAND = re.compile(r"\bcloister-simulate ([a-z][a-z-]*)")
 RULE = re.compile(r"^([a-z-]+):", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
 
@@ -38,6 +41,13 @@ def test_make_targets_that_pages_name_exist(pages: list[Path], root: Path) -> No
     named = {name for page in pages for name in MAKE_TARGET.findall(commands(page.read_text(encoding="utf-8")))}
     assert named, "no page names a make target; the pattern must be wrong"
     assert named - targets == set()
+
+
+def test_commands_that_pages_name_exist(pages: list[Path]) -> None:
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = {name for page in pages for name in SUBCOMMAND.findall(commands(page.read_text(encoding="utf-8")))}
+    assert named, "no page names a command; the pattern must be wrong"
+    assert named - known == set()
 
 
 def test_ci_runs_the_readme_test_command(root: Path) -> None:
