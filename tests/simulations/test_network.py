@@ -114,6 +114,22 @@ def test_alteration_changes_exactly_one_byte_each_way(sites):
     assert net.traffic.faults == {**NONE, "alter order": 2, "alter reply": 2}
 
 
+def test_an_altered_message_is_never_the_same_message():
+    site = EchoSite()
+    net = network({"north": site}, alter=1)
+    for turn in range(1000):
+        order = f"order {turn}".encode()
+        [(_, answer)] = net.exchange({"north": order})
+        assert site.received[-1] != order
+        assert answer != b"answer to " + site.received[-1]
+
+
+def test_the_two_answers_to_a_repeated_order_meet_faults_of_their_own():
+    net = network({"north": EchoSite()}, repeat=1, drop=0.5)
+    arrived = {len(list(net.exchange({"north": f"order {turn}".encode()}))) for turn in range(40)}
+    assert arrived == {0, 2, 4}
+
+
 def test_an_empty_message_cannot_be_altered():
     net = SimulatedNetwork({"north": lambda order: order}, Faults(alter=1), 1)
     assert list(net.exchange({"north": b""})) == [("north", b"")]
