@@ -67,3 +67,12 @@ def test_the_largest_sum_does_not_overflow():
     assert total.total.tolist() == [SITE_LIMIT * LARGEST]
     with pytest.raises(ValueError, match="too many"):
         total.add(np.zeros(1, dtype=np.float32))
+
+
+def test_small_values_are_not_lost_in_a_sum_too_large_for_a_double():
+    values = [np.array([LARGEST], dtype=np.float32)] * 64 + [np.array([2.0**-36], dtype=np.float32)] * 16
+    forward, backward = RunningSum(1), RunningSum(1)
+    for value, reverse in zip(values, values[::-1], strict=True):
+        forward.add(value)
+        backward.add(reverse)
+    assert forward.total == backward.total != 64 * LARGEST
