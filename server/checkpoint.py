@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from safetensors.numpy import load, save
 from common.canonical import canonical_bytes
 from common.errors import IntegrityError
 from common.files import write_durably
-from server.state import BestModel, Evaluation, GlobalModel, RoundSummary, ServerState
+from server.state import BestModel, Evaluation, GlobalModel, RoundSummary, ServerState, as_json
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 FORMAT_VERSION = 1
@@ -94,15 +93,8 @@ def _document(state: ServerState) -> dict[str, Any]:
         "moments": sorted(state.moments),
         "recent": len(state.recent),
         "best": None if best is None else {"round_number": best.round_number, "loss": best.loss},
-        "history": [_finite(asdict(summary)) for summary in state.history],
+        "history": [as_json(summary) for summary in state.history],
     }
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value may stand there
-    """JSON has no NaN; a figure without a value is written as null."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _seal(document: Mapping[str, Any], arrays: Arrays) -> str:

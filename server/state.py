@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -119,3 +120,15 @@ class ServerState:
     def round_number(self) -> int:
         """The last finished round; 0 before the first."""
         return len(self.history)
+
+
+def as_json(value: Evaluation | RoundSummary) -> dict[str, Any]:
+    """A summary as JSON has it: NaN and infinity, which JSON lacks, become null."""
+    plain: dict[str, Any] = _finite(asdict(value))
+    return plain
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value may stand there
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
