@@ -1,0 +1,67 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from common.files import write_durably
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "state"
+    write_durably(target, b"one")
+    write_durably(target, b"two, longer")
+    assert target.read_bytes() == b"two, longer"
+    assert names(tmp_path) == ["state"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_the_mode_is_the_one_asked_for(mode: int, tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    write_durably(target, b"secret", mode=mode)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "state"
+    write_durably(target, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail) if failing == "fsync" else monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_durably(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert names(tmp_path) == ["state"]
+
+
+def test_bytes_and_name_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content before the rename, folder after it; otherwise a power cut may leave an empty file under the name."""
+    seen: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_sync(handle: int) -> None:
+        seen.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "content")
+        fsync(handle)
+
+    def spy_replace(path: Path, target: Path) -> Path:
+        seen.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", spy_sync)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    write_durably(tmp_path / "state", b"x")
+    assert seen == ["content", "rename", "folder"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_durably(tmp_path / "none" / "state", b"x")
