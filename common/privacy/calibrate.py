@@ -66,7 +66,7 @@ def _near_root(cost: Callable[[int], float], target: float, low: int, high: int)
     def gap(log_ticks: float) -> float:
         return math.log(max(cost(round(math.exp(log_ticks))), _SMALLEST_COST) / target)
 
-    root = brentq(gap, math.log(low), math.log(high), xtol=1e-7)
+    root = brentq(gap, math.log(low), math.log(high), xtol=1e-5)
     return min(max(round(math.exp(root)), low), high)
 
 

@@ -1,0 +1,49 @@
+import math
+
+import pytest
+
+from common.errors import ConfigError
+from common.plan import PrivacyConfig
+from common.privacy.accountant import epsilon
+from common.privacy.calibrate import LARGEST_NOISE, SMALLEST_NOISE, noise_for
+from common.privacy.plan import PrivacyPlan
+
+
+def config(rate: float, delta: float = 1e-5) -> PrivacyConfig:
+    return PrivacyConfig(sampling_rate=rate, divisor=10.0, delta=delta)
+
+
+def cost(sigma: float, privacy: PrivacyConfig, steps: int) -> float:
+    return epsilon(PrivacyPlan.from_config(privacy, sigma, steps))
+
+
+@pytest.mark.parametrize(("target", "rate", "steps"), [(3.0, 0.05, 400), (0.5, 1.0, 1), (300.0, 0.2, 40)])
+def test_the_noise_is_the_smallest_of_four_decimals_that_keeps_the_target(
+    target: float, rate: float, steps: int
+) -> None:
+    sigma = noise_for(target, config(rate), steps)
+    assert sigma == round(sigma, 4)
+    assert cost(sigma, config(rate), steps) <= target < cost(sigma - 1e-4, config(rate), steps)
+
+
+def test_round_trip() -> None:
+    """The ε of a noise multiplier asks for that noise multiplier; a hair less ε asks for the next."""
+    privacy = config(0.1, delta=1e-7)
+    target = cost(1.2345, privacy, 20)
+    assert noise_for(target, privacy, 20) == 1.2345
+    assert noise_for(target * (1 - 1e-9), privacy, 20) == 1.2346
+
+
+def test_a_target_that_needs_no_noise_gets_the_smallest_anyway() -> None:
+    assert noise_for(1e9, config(0.1), 10) == SMALLEST_NOISE
+    assert noise_for(1.0, config(0.1), 0) == SMALLEST_NOISE
+
+
+@pytest.mark.parametrize("target", [1e-9, 0.0, -1.0, math.nan, math.inf])
+def test_an_impossible_target_is_one_sentence_with_a_hint(target: float) -> None:
+    with pytest.raises(ConfigError) as error:
+        noise_for(target, config(1.0), 1000)
+    assert f"up to {LARGEST_NOISE:g}" in error.value.message
+    assert repr(target) in error.value.message
+    assert "sampling_rate" in error.value.hint
+    assert [problem.where for problem in error.value.problems] == ["privacy.epsilon"]
