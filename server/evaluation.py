@@ -34,7 +34,9 @@ class PublicEvaluator:
         self._model.load(weights.astype(np.float32), basis.astype(np.float32))
         stage = self._stage(weights)
         logits = self._model.logits(self._prepared.at(stage), stage)
-        return Evaluation(cross_entropy(logits, self._labels), classification_metrics(logits, self._labels, self._positive))
+        return Evaluation(
+            cross_entropy(logits, self._labels), classification_metrics(logits, self._labels, self._positive)
+        )
 
     def _stage(self, weights: Floats) -> Stage:
         if self._prepared.pooled is None or self._prepared.hidden is not None and self._adapter_moved(weights):

@@ -14,7 +14,9 @@ from common.trainable import TrainableModel
 from simulations.scenario import BaselineConfig
 
 
-def train_without_privacy(model: TrainableModel, data: TrainingSet, config: BaselineConfig, seed: int) -> npt.NDArray[np.float32]:
+def train_without_privacy(
+    model: TrainableModel, data: TrainingSet, config: BaselineConfig, seed: int
+) -> npt.NDArray[np.float32]:
     """Ordinary fine-tuning of the same trained values on pooled rows: AdamW, shuffled batches, falling rate.
 
     Args:
@@ -38,7 +40,7 @@ def train_without_privacy(model: TrainableModel, data: TrainingSet, config: Base
         for batch in data.prepared.at(stage).batches(rows, model.compute.tokens_per_batch):
             labels = torch.from_numpy(data.labels[batch.rows]).to(model.compute.device)
             logits = model.module(batch.values, batch.mask, pooled=stage == "head")
-            (functional.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()  # type: ignore[no-untyped-call]
+            (functional.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()
         optimizer.step()
     return model.read()
 

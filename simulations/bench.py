@@ -53,7 +53,9 @@ def step_figures(scenario: Scenario) -> list[tuple[str, str, str]]:
     """DP step over plain PEFT step, on the same model and rows, with the frozen layers cached and without."""
     figures = []
     for title, top_layers in (("frozen layers cached", 2), ("adapters in all layers", 0)):
-        adapter = scenario.plan.adapter.model_copy(update={"method": "lora-b", "top_layers": top_layers, "head_rounds": 0})
+        adapter = scenario.plan.adapter.model_copy(
+            update={"method": "lora-b", "top_layers": top_layers, "head_rounds": 0}
+        )
         plan = scenario.plan.model_copy(update={"adapter": adapter})
         ratio = step_ratio(open_base(scenario), scenario.model_copy(update={"plan": plan}))
         figures.append((f"DP step / plain PEFT step, {title}", f"{ratio:.3f}", "<= 1.05"))
@@ -79,7 +81,7 @@ def step_ratio(base: Base, scenario: Scenario) -> float:
         optimizer.zero_grad(set_to_none=True)
         for batch in data.prepared.at("full").batches(np.arange(_ROWS), model.compute.tokens_per_batch):
             logits = model.module(batch.values, batch.mask)
-            functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()
         optimizer.step()
 
     return _ratio(private, plain)

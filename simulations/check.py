@@ -57,7 +57,11 @@ def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Findin
     except CloisterError as error:
         return (Finding("fail", "plan", error.message, error.hint),)
     world = World(scenario, plan, base.identity.name, model, splits)
-    return (*check_trained(model), check_privacy(plan), *estimate_cost(world))
+    return (
+        *check_trained(model.module, model.spec.dimension, prefix_is_cached=model.prefix_is_cached),
+        check_privacy(plan),
+        *estimate_cost(world),
+    )
 
 
 def check_privacy(plan: Plan) -> Finding:
@@ -78,7 +82,9 @@ def check_privacy(plan: Plan) -> Finding:
 def estimate_cost(world: World) -> Iterator[Finding]:
     """Estimated time, bytes and memory of the run, from one timed batch of made-up text."""
     seconds = estimate_seconds(world)
-    yield Finding("pass", "time", f"about {_minutes(seconds)} of computing, measured on one batch; faults and reports come on top")
+    yield Finding(
+        "pass", "time", f"about {_minutes(seconds)} of computing, measured on one batch; faults and reports come on top"
+    )
     message = 4 * world.model.spec.dimension
     total = 2 * message * len(world.sites) * world.plan.rounds
     yield Finding("pass", "bytes", f"{message / 1e6:.2f} MB each way a round and hospital, {total / 1e6:.1f} MB in all")
@@ -128,7 +134,9 @@ def estimate_megabytes(world: World) -> float:
         width = model.module.head.in_features * (2 if compute.dtype == "bfloat16" else 4)
         parts = (*world.splits.hospitals, world.splits.validation, world.splits.test)
         kept = width * sum(_tokens(model, part.texts) for part in parts)
-    drawn = world.plan.privacy.sampling_rate * max(part.unit_count(world.plan.privacy.unit) for part in world.splits.hospitals)
+    drawn = world.plan.privacy.sampling_rate * max(
+        part.unit_count(world.plan.privacy.unit) for part in world.splits.hospitals
+    )
     step = min(256e6, 8 * drawn * model.spec.dimension) * 2
     return float(base + kept + step) / 1e6
 

@@ -34,21 +34,39 @@ app = typer.Typer(
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 _PACKAGED = Path(__file__).parent / "scenarios"
 
-ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of one that comes with the package.", show_default=False)]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the scenario; may be repeated.")]
+ScenarioArgument = Annotated[
+    str, typer.Argument(help="Scenario file, or the name of one that comes with the package.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the scenario; may be repeated."),
+]
 DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="FOLDER", envvar="CLOISTER_DATA", help="Folder of the data files, in place of the scenario's.")
+    str | None,
+    typer.Option(
+        "--data", metavar="FOLDER", envvar="CLOISTER_DATA", help="Folder of the data files, in place of the scenario's."
+    ),
 ]
 OutputOption = Annotated[
-    str | None, typer.Option("--output", metavar="FOLDER", envvar="CLOISTER_OUTPUT", help="Where run folders are made, in place of the scenario's.")
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="FOLDER",
+        envvar="CLOISTER_OUTPUT",
+        help="Where run folders are made, in place of the scenario's.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
 def run(
-    scenario: Annotated[str | None, typer.Argument(help="Scenario file or name; left out with --resume.", show_default=False)] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN_FOLDER", help="Go on with a run that was stopped.")] = None,
+    scenario: Annotated[
+        str | None, typer.Argument(help="Scenario file or name; left out with --resume.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN_FOLDER", help="Go on with a run that was stopped.")
+    ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
     output: OutputOption = None,
@@ -61,7 +79,9 @@ def run(
     from simulations.run import resume_run, start_run  # noqa: PLC0415 - torch takes seconds to load, --help must not
 
     if (scenario is None) == (resume is None):
-        raise UsageError("give a scenario or --resume RUN_FOLDER, not both", hint="for example: cloister-simulate run demo")
+        raise UsageError(
+            "give a scenario or --resume RUN_FOLDER, not both", hint="for example: cloister-simulate run demo"
+        )
     if resume is not None:
         finished = resume_run(resume, _stderr())
     else:
@@ -73,7 +93,9 @@ def run(
 
 
 @app.command()
-def check(scenario: ScenarioArgument, overrides: SetOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+def check(
+    scenario: ScenarioArgument, overrides: SetOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
     """Check a scenario before training: data, model, privacy, cost; pass, warn or fail, each with the mend."""
     from simulations.check import check_scenario  # noqa: PLC0415 - as above
 
@@ -89,9 +111,15 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None, data: DataOpt
 @app.command()
 def compare(
     scenario: ScenarioArgument,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=20, help="Repeat with so many seeds, and report mean and spread.")] = 1,
-    epsilons: Annotated[list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")] = None,
-    units: Annotated[list[str] | None, typer.Option("--unit", help="patient or record, in place of the scenario's; may be repeated.")] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, max=20, help="Repeat with so many seeds, and report mean and spread.")
+    ] = 1,
+    epsilons: Annotated[
+        list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")
+    ] = None,
+    units: Annotated[
+        list[str] | None, typer.Option("--unit", help="patient or record, in place of the scenario's; may be repeated.")
+    ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
     output: OutputOption = None,
@@ -100,7 +128,9 @@ def compare(
     """Set the federated run beside its baselines on the same data: pooled, alone, head only; with and without privacy."""
     from simulations.compare import compare_arms  # noqa: PLC0415 - as above
 
-    comparison = compare_arms(_open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), tuple(units or ()), _stderr())
+    comparison = compare_arms(
+        _open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), tuple(units or ()), _stderr()
+    )
     if as_json:
         print((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
     else:

@@ -27,9 +27,13 @@ class FilesConfig(StrictConfig):
     """The user's own tables: CSV, JSON Lines or Parquet."""
 
     folder: str = Field(".", description="where the files are; a relative path starts at the scenario's own folder")
-    train: Names = Field(min_length=1, description="files with the private rows, shared out to the hospitals by patient")
+    train: Names = Field(
+        min_length=1, description="files with the private rows, shared out to the hospitals by patient"
+    )
     test: Names = Field(min_length=1, description="files with the public rows that the result is measured on")
-    validation: Names = Field((), description="files with the public rows that decide about stopping; else a part of train")
+    validation: Names = Field(
+        (), description="files with the public rows that decide about stopping; else a part of train"
+    )
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="share of train's patients set apart for validation where there are no validation files"
     )
@@ -112,7 +116,9 @@ def scenario_from_values(values: Mapping[str, Any], source: str) -> Scenario:
 def _override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise UsageError(f"--set must look like KEY.PATH=VALUE (found {override!r})", hint="for example --set plan.rounds=3")
+        raise UsageError(
+            f"--set must look like KEY.PATH=VALUE (found {override!r})", hint="for example --set plan.rounds=3"
+        )
     table, parts = values, key.strip().split(".")
     for part in parts[:-1]:
         table = table.setdefault(part, {})

@@ -74,11 +74,8 @@ class LineView(SilentView):
     def round_finished(self, figures: RoundFigures) -> None:
         """Print the round's line."""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.figures.items())
-        self._console.print(
-            f"round {figures.round_number}/{self._rounds}  answered {figures.answered}  ε {figures.epsilon:.2f}  {shown}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        place = f"round {figures.round_number}/{self._rounds}  answered {figures.answered}  ε {figures.epsilon:.2f}"
+        self._console.print(f"{place}  {shown}", highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -107,7 +104,11 @@ class LiveView:
         self._live = live
         self._shown = _Shown({site: _Site() for site in sites}, rounds)
         self._progress = Progress(
-            TextColumn("[bold]rounds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+            TextColumn("[bold]rounds"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         self._task = self._progress.add_task("rounds", total=rounds, completed=done, left="")
         self._began = time.monotonic()
@@ -149,7 +150,13 @@ class LiveView:
 
 def _site_table(shown: _Shown) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("hospital", "left"), ("state", "left"), ("answers", "right"), ("seconds", "right"), ("ε spent", "right")):
+    for name, justify in (
+        ("hospital", "left"),
+        ("state", "left"),
+        ("answers", "right"),
+        ("seconds", "right"),
+        ("ε spent", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type is not exported
     for name, site in shown.sites.items():
         colour = {"training": "yellow", "answered": "green"}.get(site.state, "dim")

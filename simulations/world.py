@@ -66,7 +66,10 @@ def load_splits(scenario: Scenario) -> Splits:
 
 def _from_files(scenario: Scenario, files: FilesConfig) -> Splits:
     labels = scenario.plan.task.labels
-    train, test = (read_records([Path(files.folder) / name for name in names], files.columns, labels) for names in (files.train, files.test))
+    train, test = (
+        read_records([Path(files.folder) / name for name in names], files.columns, labels)
+        for names in (files.train, files.test)
+    )
     if files.validation:
         validation = read_records([Path(files.folder) / name for name in files.validation], files.columns, labels)
     else:

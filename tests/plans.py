@@ -14,11 +14,22 @@ def make_plan(**changes: Any) -> Plan:
         "local": {"steps": 2, "learning_rate": 0.5, "momentum": 0.5, "schedule": "constant"},
         "server": {},
     }
-    plain: dict[str, Any] = {"name": "test", "rounds": 2, "sites": 2, "base": BaseIdentity(name="tiny", files={"a": "0" * 64})}
+    plain: dict[str, Any] = {
+        "name": "test",
+        "rounds": 2,
+        "sites": 2,
+        "base": BaseIdentity(name="tiny", files={"a": "0" * 64}),
+    }
     for key, value in changes.items():
         if key in sections:
             sections[key] |= value
         else:
             plain[key] = value
-    kinds = {"task": TaskConfig, "adapter": AdapterConfig, "privacy": PrivacyTerms, "local": LocalConfig, "server": ServerConfig}
+    kinds = {
+        "task": TaskConfig,
+        "adapter": AdapterConfig,
+        "privacy": PrivacyTerms,
+        "local": LocalConfig,
+        "server": ServerConfig,
+    }
     return Plan(**plain, **{name: kinds[name](**values) for name, values in sections.items()})

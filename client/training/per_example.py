@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -45,11 +46,17 @@ class PerExampleGradients:
         """
         self._clear()
         try:
-            logits = self._wrapped(batch.values, batch.mask, pooled=pooled)
-            functional.cross_entropy(logits, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+            self._backward(batch, labels, pooled)
             return torch.cat([_grad_sample(tensor, len(labels)) for tensor in parameters], dim=1)
         finally:
             self._clear()
+
+    def _backward(self, batch: Batch, labels: torch.Tensor, pooled: bool) -> None:
+        logits = self._wrapped(batch.values, batch.mask, pooled=pooled)
+        with warnings.catch_warnings():
+            # Opacus hooks modules whose inputs need no gradient; torch finds that worth a warning at every step.
+            warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+            functional.cross_entropy(logits, labels, reduction="sum").backward()
 
     def _clear(self) -> None:
         self._wrapped.zero_grad(set_to_none=True)

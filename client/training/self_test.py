@@ -46,14 +46,18 @@ def check_gradients(model: TrainableModel) -> float:
 
 def _made_up_batch(model: TrainableModel, stage: Stage, generator: np.random.Generator) -> Batch:
     limit = min(int(model.tokenizer.vocab_size), 1000)
-    texts = [" ".join(model.tokenizer.convert_ids_to_tokens(generator.integers(5, limit, n).tolist())) for n in _LENGTHS]
+    texts = [
+        " ".join(model.tokenizer.convert_ids_to_tokens(generator.integers(5, limit, n).tolist())) for n in _LENGTHS
+    ]
     features = model.prepare(texts, stages=(stage,)).at(stage)
     return next(features.batches(np.arange(len(_LENGTHS)), 1 << 30))
 
 
 def _relative_error(model: TrainableModel, stage: Stage, generator: np.random.Generator) -> float:
     batch, parameters, pooled = _made_up_batch(model, stage, generator), model.parameters(stage), stage == "head"
-    labels = torch.from_numpy(generator.integers(0, len(model.plan.task.labels), len(_LENGTHS))).to(model.compute.device)
+    labels = torch.from_numpy(generator.integers(0, len(model.plan.task.labels), len(_LENGTHS))).to(
+        model.compute.device
+    )
     with recording(model) as gradients:
         ours = gradients(batch, labels, parameters, pooled=pooled)
     loop = loop_gradients(model.module, batch, labels, parameters, pooled=pooled)

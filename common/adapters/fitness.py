@@ -13,7 +13,6 @@ from common.adapters.lora import missing_targets
 from common.errors import ConfigError
 from common.findings import Finding
 from common.plan import AdapterConfig
-from common.trainable import TrainableModel
 
 
 def check_architecture(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Finding, ...]:
@@ -23,13 +22,19 @@ def check_architecture(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Find
     except ConfigError as error:
         return (Finding("fail", "layers", error.message, error.hint),)
     found = [_layers(layers, len(layer_stack(encoder).layers))]
-    found += [Finding("fail", str(problem.where), problem.rule, problem.hint) for problem in missing_targets(encoder, adapter)]
+    found += [
+        Finding("fail", str(problem.where), problem.rule, problem.hint) for problem in missing_targets(encoder, adapter)
+    ]
     found += list(_mixing_layers(encoder))
     return tuple(found)
 
 
 def _layers(layers: range, count: int) -> Finding:
-    return Finding("pass", "layers", f"adapters sit in {len(layers)} of {count} layers; outputs of the {layers.start} below are computed once")
+    return Finding(
+        "pass",
+        "layers",
+        f"adapters sit in {len(layers)} of {count} layers; outputs of the {layers.start} below are computed once",
+    )
 
 
 def _mixing_layers(encoder: nn.Module) -> Iterator[Finding]:
@@ -45,27 +50,42 @@ def _mixing_layers(encoder: nn.Module) -> Iterator[Finding]:
         yield Finding("pass", "batch norm", "no layer mixes the records of a batch")
 
 
-def check_trained(model: TrainableModel) -> tuple[Finding, ...]:
-    """Findings about the trained values: each layer has a per-sample rule, sizes, and whether the cut is exact."""
-    without = sorted(_without_rule(model))
+def check_trained(module: nn.Module, dimension: int, *, prefix_is_cached: bool) -> tuple[Finding, ...]:
+    """Findings about a model with its adapter: each trained layer has a per-sample rule, sizes, whether the cut is exact.
+
+    Args:
+        module: The classifier, trained tensors marked.
+        dimension: d, trained values.
+        prefix_is_cached: Whether the frozen layers' outputs are kept.
+    """
+    without = sorted(_without_rule(module))
     rule = (
-        Finding("fail", "per-sample gradients", f"no per-sample rule for {', '.join(without)}", "leave these layers untrained")
+        Finding(
+            "fail",
+            "per-sample gradients",
+            f"no per-sample rule for {', '.join(without)}",
+            "leave these layers untrained",
+        )
         if without
         else Finding("pass", "per-sample gradients", "every trained layer has a per-sample rule")
     )
-    size = Finding("pass", "trained values", f"{model.spec.dimension:,} values, {4 * model.spec.dimension / 1e6:.2f} MB a message")
-    return rule, size, _cut(model)
+    size = Finding("pass", "trained values", f"{dimension:,} values, {4 * dimension / 1e6:.2f} MB a message")
+    return rule, size, _cut(prefix_is_cached)
 
 
-def _cut(model: TrainableModel) -> Finding:
-    if model.prefix_is_cached:
+def _cut(prefix_is_cached: bool) -> Finding:
+    if prefix_is_cached:
         return Finding("pass", "frozen layers", "their outputs are kept (checked: the cut model computes the same)")
-    return Finding("warn", "frozen layers", "nothing is kept, each step runs the whole base", "set adapter.top_layers for speed")
+    return Finding(
+        "warn", "frozen layers", "nothing is kept, each step runs the whole base", "set adapter.top_layers for speed"
+    )
 
 
-def _without_rule(model: TrainableModel) -> Iterator[str]:
+def _without_rule(classifier: nn.Module) -> set[str]:
     known = GradSampleModule.GRAD_SAMPLERS
-    for module in model.module.modules():
-        own = [tensor for tensor in module.parameters(recurse=False) if tensor.requires_grad]
-        if own and type(module) not in known:
-            yield type(module).__name__
+    trained = [
+        type(module)
+        for module in classifier.modules()
+        if any(tensor.requires_grad for tensor in module.parameters(recurse=False))
+    ]
+    return {kind.__name__ for kind in trained if kind not in known}

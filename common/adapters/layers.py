@@ -39,7 +39,9 @@ def layer_stack(encoder: nn.Module) -> LayerStack:
     for path, module in encoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return LayerStack(path, module)
-    raise ConfigError("the base model has no stack of layers that Cloister knows", hint="use an encoder such as BERT or RoBERTa")
+    raise ConfigError(
+        "the base model has no stack of layers that Cloister knows", hint="use an encoder such as BERT or RoBERTa"
+    )
 
 
 def adapted_layers(encoder: nn.Module, adapter: AdapterConfig) -> range:

@@ -45,7 +45,7 @@ def attach(encoder: nn.Module, adapter: AdapterConfig, seed: int) -> PeftModel:
     with warnings.catch_warnings():
         # PEFT asks transformers by a name that transformers has renamed; nothing for our users to act on.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        model = get_peft_model(encoder, config)  # type: ignore[arg-type]  # any nn.Module with a config will do
+        model = get_peft_model(encoder, config)
     _start(model, seed)
     _mark_trained(model, encoder, adapter)
     return model
@@ -53,9 +53,17 @@ def attach(encoder: nn.Module, adapter: AdapterConfig, seed: int) -> PeftModel:
 
 def missing_targets(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Problem, ...]:
     """Target names that no linear module of the encoder carries, each with the names there are."""
-    linear = {name.rsplit(".", 1)[-1] for name, module in layer_stack(encoder).layers.named_modules() if isinstance(module, nn.Linear)}
+    linear = {
+        name.rsplit(".", 1)[-1]
+        for name, module in layer_stack(encoder).layers.named_modules()
+        if isinstance(module, nn.Linear)
+    }
     return tuple(
-        Problem(f"adapter.targets: {target}", "is not a linear module of the base", hint=f"it has {', '.join(sorted(linear))}")
+        Problem(
+            f"adapter.targets: {target}",
+            "is not a linear module of the base",
+            hint=f"it has {', '.join(sorted(linear))}",
+        )
         for target in adapter.targets
         if target not in linear
     )

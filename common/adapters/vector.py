@@ -57,12 +57,17 @@ class VectorSpec:
             raise ValueError(f"a vector of shape {vector.shape} does not fit {self.dimension} trained values")
         with torch.no_grad():
             for (name, place), shape in zip(self.slices.items(), self.shapes, strict=True):
-                part = torch.from_numpy(np.ascontiguousarray(vector[place], dtype=np.float32))
+                part = torch.from_numpy(
+                    np.array(vector[place], dtype=np.float32)
+                )  # a copy: messages are read-only views
                 tensors[name].copy_(part.reshape(shape))
 
     def split(self, vector: npt.NDArray[np.floating]) -> dict[str, npt.NDArray[np.floating]]:
         """The tensors of a vector as arrays, by name."""
-        return {name: vector[place].reshape(shape) for (name, place), shape in zip(self.slices.items(), self.shapes, strict=True)}
+        return {
+            name: vector[place].reshape(shape)
+            for (name, place), shape in zip(self.slices.items(), self.shapes, strict=True)
+        }
 
     def join(self, arrays: Mapping[str, npt.NDArray[np.floating]]) -> Vector:
         """The vector of these arrays, the inverse of `split`."""

@@ -19,7 +19,9 @@ class MeanPoolClassifier(nn.Module):
         given_hidden: Whether the encoder is fed hidden states (a suffix) or token ids.
     """
 
-    def __init__(self, encoder: nn.Module, hidden_size: int, labels: int, feature_scale: float, *, given_hidden: bool) -> None:
+    def __init__(
+        self, encoder: nn.Module, hidden_size: int, labels: int, feature_scale: float, *, given_hidden: bool
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(hidden_size, labels)

@@ -10,7 +10,6 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from common.adapters.files import export_adapter
 from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.trainable import TrainableModel
@@ -38,7 +37,7 @@ def test_plain_peft_computes_the_same(tiny_base: Path, tmp_path: Path, method: s
     model = TrainableModel(load_base(tiny_base, "tiny", ComputeConfig()), plan, ComputeConfig())
     prepared = model.prepare(TEXTS)
     weights = model.start + np.random.default_rng(0).normal(0, 0.3, model.start.shape)
-    export_adapter(model, "tiny", weights, model.basis(), tmp_path / "adapter")
+    model.export("tiny", weights, model.basis(), tmp_path / "adapter")
     ours = model.logits(prepared.at(model.stage(2)), model.stage(2))
     assert np.abs(ours).max() > 0.01
     assert np.allclose(plain_logits(tiny_base, tmp_path / "adapter", model), ours, atol=1e-5)
@@ -46,9 +45,12 @@ def test_plain_peft_computes_the_same(tiny_base: Path, tmp_path: Path, method: s
 
 def test_no_path_of_this_machine_is_in_the_folder(tiny_base: Path, tmp_path: Path) -> None:
     model = TrainableModel(load_base(tiny_base, "tiny", ComputeConfig()), make_plan(), ComputeConfig())
-    export_adapter(model, "tiny", model.start, model.basis(), tmp_path / "adapter")
+    model.export("tiny", model.start, model.basis(), tmp_path / "adapter")
     assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "cloister.json", "head.safetensors"
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "cloister.json",
+        "head.safetensors",
     ]
     assert all(str(tiny_base.parent).encode() not in path.read_bytes() for path in (tmp_path / "adapter").iterdir())
 
@@ -57,6 +59,6 @@ def test_a_half_written_folder_is_replaced(tiny_base: Path, tmp_path: Path) -> N
     (tmp_path / ".adapter.partial").mkdir()
     (tmp_path / ".adapter.partial" / "rest").write_text("x")
     model = TrainableModel(load_base(tiny_base, "tiny", ComputeConfig()), make_plan(), ComputeConfig())
-    export_adapter(model, "tiny", model.start, model.basis(), tmp_path / "adapter")
+    model.export("tiny", model.start, model.basis(), tmp_path / "adapter")
     assert not (tmp_path / "adapter" / "rest").exists()
     assert not (tmp_path / ".adapter.partial").exists()

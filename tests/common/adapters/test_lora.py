@@ -31,8 +31,12 @@ def test_every_module_gets_another_a(tiny_base: Path) -> None:
     assert all(np.allclose(a @ a.T, np.eye(2), atol=1e-6) for a in matrices)
 
 
-@pytest.mark.parametrize(("method", "parts"), [("lora-b", {"lora_B"}), ("lora", {"lora_A", "lora_B"}), ("bias", {"bias"}), ("head", set())])
-def test_only_the_top_layers_and_the_methods_own_values_are_trained(tiny_base: Path, method: str, parts: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("method", "parts"), [("lora-b", {"lora_B"}), ("lora", {"lora_A", "lora_B"}), ("bias", {"bias"}), ("head", set())]
+)
+def test_only_the_top_layers_and_the_methods_own_values_are_trained(
+    tiny_base: Path, method: str, parts: set[str]
+) -> None:
     adapter = AdapterConfig(method=method, rank=2, top_layers=1)
     model = attach(load_base(tiny_base, "tiny", ComputeConfig()).encoder, adapter, seed=1)
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
@@ -42,7 +46,9 @@ def test_only_the_top_layers_and_the_methods_own_values_are_trained(tiny_base: P
 
 def test_unknown_targets_are_refused_with_those_there_are(tiny_base: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        attach(load_base(tiny_base, "tiny", ComputeConfig()).encoder, AdapterConfig(targets=("q_proj", "query")), seed=1)
+        attach(
+            load_base(tiny_base, "tiny", ComputeConfig()).encoder, AdapterConfig(targets=("q_proj", "query")), seed=1
+        )
     (problem,) = caught.value.problems
     assert "q_proj" in problem.where
     assert "query" in problem.hint

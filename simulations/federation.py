@@ -1,0 +1,175 @@
+"""Real nodes and the real coordinator, joined by a simulated network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from client.charges import Charges
+from client.node import SiteNode
+from client.training.dp_step import TrainingSet
+from client.training.loop import LocalTrainer
+from common.adapters.lora import refactor
+from common.messages import RoundOrder, Vector
+from common.plan import Plan
+from common.randomness import RandomSource, SecretSource
+from common.trainable import TrainableModel
+from server.run import Evaluator, Observer, Refresh, RunOutcome, RunSetup, run
+from server.state import GlobalModel
+from simulations.network import Faults, SimulatedNetwork, Traffic
+from simulations.view import SilentView, View
+
+MakeSource = Callable[[], RandomSource]
+
+
+@dataclass(frozen=True, repr=False)
+class Setting:
+    """Who takes part in a simulated run, and where its books are kept.
+
+    Attributes:
+        plan: The finished plan; `plan.sites` names follow.
+        model: The one model that all virtual parties share.
+        hospitals: Training set of each site, by name.
+        evaluator: The coordinator's public validation set.
+        folder: Run folder; must exist.
+        faults: How bad the network is.
+        seed: Public seed of the faults.
+        make_source: Randomness of a site; tests alone give another than the operating system's.
+    """
+
+    plan: Plan
+    model: TrainableModel
+    hospitals: Mapping[str, TrainingSet]
+    evaluator: Evaluator
+    folder: Path
+    faults: Faults = field(default_factory=Faults)
+    seed: int = 0
+    make_source: MakeSource = SecretSource
+
+
+@dataclass(frozen=True, eq=False)
+class Federated:
+    """What a simulated run gave, and what it took.
+
+    Attributes:
+        outcome: The coordinator's result.
+        traffic: What the network carried.
+        steps_charged: DP-SGD steps in each site's book.
+        local_seconds: Time spent inside the sites' training.
+        seconds: Time of the whole run.
+    """
+
+    outcome: RunOutcome
+    traffic: Traffic
+    steps_charged: Mapping[str, int]
+    local_seconds: float
+    seconds: float
+
+
+class _TimedTrainer:
+    """A trainer that knows how long it took."""
+
+    def __init__(self, trainer: LocalTrainer) -> None:
+        self._trainer = trainer
+        self.seconds = 0.0
+
+    def train(self, order: RoundOrder) -> Vector:
+        """As `LocalTrainer.train`."""
+        start = time.perf_counter()
+        try:
+            return self._trainer.train(order)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def federate(
+    setting: Setting, view: View | None = None, observer: Observer | None = None, *, resume: bool = False
+) -> Federated:
+    """Run a plan over virtual hospitals, in this process.
+
+    Args:
+        setting: Who takes part.
+        view: Shown which site is at work.
+        observer: Told of each finished round.
+        resume: Go on from the folder's checkpoint and books.
+
+    Raises:
+        CloisterError: As `server.run.run`.
+    """
+    start = time.perf_counter()
+    trainers, books = _trainers(setting), _books(setting, resume)
+    network = SimulatedNetwork(
+        _watched(_nodes(setting, trainers, books), view or SilentView()), setting.faults, setting.seed
+    )
+    setup = RunSetup(
+        plan=setting.plan,
+        sites=tuple(setting.hospitals),
+        transport=network,
+        start=GlobalModel(setting.model.start.astype(np.float64), np.zeros(0, dtype=np.float32)),
+        groups=setting.model.groups,
+        evaluator=setting.evaluator,
+        refresh=_refresh(setting.model),
+        observer=observer or (lambda _: None),
+    )
+    outcome = run(setup, setting.folder, resume=resume)
+    charged = {name: book.steps_charged for name, book in books.items()}
+    local = sum(trainer.seconds for trainer in trainers.values())
+    return Federated(outcome, network.traffic, charged, local, time.perf_counter() - start)
+
+
+def _trainers(setting: Setting) -> dict[str, _TimedTrainer]:
+    return {
+        name: _TimedTrainer(LocalTrainer(setting.plan, setting.model, data, setting.make_source()))
+        for name, data in setting.hospitals.items()
+    }
+
+
+def _books(setting: Setting, resume: bool) -> dict[str, Charges]:
+    books = {}
+    for name in setting.hospitals:
+        folder = setting.folder / "sites" / name
+        begun = folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        books[name] = Charges(folder, setting.plan, name, must_exist=resume and begun)
+    return books
+
+
+def _nodes(
+    setting: Setting, trainers: Mapping[str, _TimedTrainer], books: Mapping[str, Charges]
+) -> dict[str, SiteNode]:
+    sizes = {"dimension": setting.model.spec.dimension, "basis_dimension": setting.model.basis_spec.dimension}
+    return {name: SiteNode(name, setting.plan, trainers[name], books[name], **sizes) for name in setting.hospitals}
+
+
+def _watched(nodes: Mapping[str, SiteNode], view: View) -> dict[str, Callable[[bytes], bytes]]:
+    """Each node's one door, with the view told when it is used."""
+
+    def door(name: str, node: SiteNode) -> Callable[[bytes], bytes]:
+        def answer(request: bytes) -> bytes:
+            view.site_started(name)
+            reply = node.answer(request)
+            view.site_finished(name)
+            return reply
+
+        return answer
+
+    return {name: door(name, node) for name, node in nodes.items()}
+
+
+def _refresh(model: TrainableModel) -> Refresh:
+    """The server's refactoring; where the A matrices were never changed, they are those of the plan's seed."""
+    first = model.basis()
+
+    def refresh(weights: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return refactor(weights, basis if basis.size else first, model.spec, model.basis_spec)
+
+    return refresh
+
+
+def hospital_sets(names: Sequence[str], sets: Sequence[TrainingSet]) -> dict[str, TrainingSet]:
+    """Training sets by site name."""
+    return dict(zip(names, sets, strict=True))

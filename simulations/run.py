@@ -1,0 +1,265 @@
+"""`cloister-simulate run`: from a scenario to a finished run folder.
+
+scenario.json              what was asked, complete; --resume reads it
+plan.json                  the plan and its digest
+checkpoint.safetensors     the coordinator's last finished round
+sites/NAME/charges.book    each site's own book
+adapter/                   the result: an ordinary PEFT folder and the head
+learning-curve.png, model-card.md
+results.json               written last: a folder without it is not finished
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from client.data.records import Records
+from client.training.dp_step import TrainingSet
+from client.training.self_test import check_gradients
+from common.canonical import canonical_bytes
+from common.errors import CloisterError, IntegrityError, TryAgainError, UsageError
+from common.files import write_durably
+from common.plan import Plan
+from common.privacy.accountant import epsilon, epsilon_by_round
+from common.privacy.plan import PrivacyPlan
+from server.evaluation import PublicEvaluator
+from server.report import Judged, RunReport, SitePrivacy, is_finished, write_report
+from server.run import Observer
+from server.state import RoundSummary
+from simulations.check import check_data, refuse_unfit
+from simulations.federation import Federated, Setting, federate
+from simulations.measure import WatchedEvaluator
+from simulations.scenario import Scenario, scenario_from_values
+from simulations.view import RoundFigures, View, watch
+from simulations.world import World, build_world
+
+SCENARIO_NAME = "scenario.json"
+PLAN_NAME = "plan.json"
+ADAPTER_NAME = "adapter"
+_PACKAGES = ("cloister", "torch", "transformers", "peft", "opacus", "dp-accounting")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run folder that is complete, and the last lines to show."""
+
+    folder: Path
+    summary: str
+
+
+def start_run(scenario: Scenario, console: Console) -> Finished:
+    """Make a run folder and run the scenario in it.
+
+    Raises:
+        ConfigError: When a check fails; no folder is left then.
+        CloisterError: As `server.run.run`; the folder stays and can be resumed.
+    """
+    world = _open_world(scenario, console)
+    folder = _new_folder(Path(scenario.output), world.plan.name)
+    write_durably(folder / SCENARIO_NAME, canonical_bytes(scenario.model_dump(mode="json")))
+    _write_plan(folder, world.plan)
+    return _run_in(folder, world, console, resume=False)
+
+
+def resume_run(folder: Path, console: Console) -> Finished:
+    """Go on with a run that was stopped, at its last finished round.
+
+    Raises:
+        UsageError: When the folder holds no run.
+        IntegrityError: When its plan is not the one that was started.
+    """
+    if not (folder / SCENARIO_NAME).is_file():
+        raise UsageError(f"{folder} is not a run folder", hint="give a folder that `cloister-simulate run` has made")
+    if is_finished(folder):
+        return Finished(folder, f"{folder} is finished already; nothing to do")
+    scenario = scenario_from_values(json.loads((folder / SCENARIO_NAME).read_bytes()), str(folder / SCENARIO_NAME))
+    world = _open_world(scenario, console)
+    saved = folder / PLAN_NAME
+    if saved.is_file() and json.loads(saved.read_bytes())["digest"] != world.plan.digest:
+        raise IntegrityError(
+            f"the plan of {folder} is not the one that its scenario gives now",
+            hint="the base model or the package has changed since; start a new run",
+        )
+    _write_plan(folder, world.plan)
+    return _run_in(folder, world, console, resume=True)
+
+
+def _open_world(scenario: Scenario, console: Console) -> World:
+    with console.status("reading data and loading the base model"):
+        world = build_world(scenario)
+    refuse_unfit(check_data(world.splits, scenario))
+    with console.status("checking per-record gradients against a plain loop"):
+        check_gradients(world.model)
+    return world
+
+
+def _new_folder(output: Path, name: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = output / f"{name}-{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise TryAgainError(f"no free folder name below {output}")
+
+
+def _write_plan(folder: Path, plan: Plan) -> None:
+    document = {"digest": plan.digest, "plan": plan.model_dump(mode="json")}
+    write_durably(folder / PLAN_NAME, json.dumps(document, indent=2, sort_keys=True).encode())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one process at a time may run in a folder: two would charge one book."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TryAgainError(f"another process runs in {folder}", hint="wait for it, or stop it") from None
+        yield
+
+
+def _run_in(folder: Path, world: World, console: Console, *, resume: bool) -> Finished:
+    with _alone(folder):
+        setting = _prepare(folder, world, console)
+        try:
+            with watch(console, world.sites, world.plan.rounds) as view:
+                federated = federate(setting, view, _show(view, world.plan), resume=resume)
+        except KeyboardInterrupt:
+            raise CloisterError(
+                "the run was interrupted", hint=f"go on with: cloister-simulate run --resume {folder}"
+            ) from None
+        return _finish(folder, world, setting, federated)
+
+
+def _prepare(folder: Path, world: World, console: Console) -> Setting:
+    """Compute once what does not change: the frozen layers' outputs of every party's texts."""
+    unit, sets = world.plan.privacy.unit, {}
+    with console.status("") as status:
+        for name, records in zip(world.sites, world.splits.hospitals, strict=True):
+            status.update(f"computing the frozen layers for {name}")
+            sets[name] = TrainingSet.of(records, world.model, unit)
+        status.update("computing the frozen layers for the public sets")
+        evaluator = watched_evaluator(world, tuple(sets.values()))
+    scenario = world.scenario
+    return Setting(world.plan, world.model, sets, evaluator, folder, scenario.network, scenario.seed)
+
+
+def watched_evaluator(world: World, sets: tuple[TrainingSet, ...]) -> WatchedEvaluator:
+    """The coordinator's validation, with what the researcher watches besides."""
+    measure = world.scenario.measure
+    test = _public(world, world.splits.test)
+    return WatchedEvaluator(
+        model=world.model,
+        validation=_public(world, world.splits.validation),
+        test=test,
+        test_every_round=measure.test_every_round,
+        training=sets if measure.training_rows else (),
+        training_rows=measure.training_rows,
+    )
+
+
+def _public(world: World, records: Records) -> PublicEvaluator:
+    return PublicEvaluator(world.model, world.model.prepare(records.texts), records.labels)
+
+
+def _show(view: View, plan: Plan) -> Observer:
+    spent = epsilon_by_round(PrivacyPlan.from_terms(plan.privacy, plan.steps), plan.rounds)
+
+    def observer(summary: RoundSummary) -> None:
+        view.round_finished(
+            RoundFigures(summary.round_number, summary.survivors, spent[summary.round_number - 1], _figures(summary))
+        )
+
+    return observer
+
+
+def _figures(summary: RoundSummary) -> dict[str, float]:
+    """What a reader wants to see of a round, the public test set first where it is watched."""
+    if summary.validation is None:
+        return {}
+    metrics = summary.validation.metrics
+    named = {
+        "test loss": metrics.get("test_loss"),
+        "validation loss": summary.validation.loss,
+        "training loss": metrics.get("train_loss"),
+        "validation AUC": metrics.get("auc"),
+        "test AUC": metrics.get("test_auc"),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _finish(folder: Path, world: World, setting: Setting, federated: Federated) -> Finished:
+    model = federated.outcome.model
+    report = _report(world, setting, federated)
+    shutil.rmtree(folder / ADAPTER_NAME, ignore_errors=True)
+    world.model.export(world.base_name, model.weights, model.basis, folder / ADAPTER_NAME)
+    write_report(report, folder)
+    return Finished(folder, _summary(folder, report))
+
+
+def _report(world: World, setting: Setting, federated: Federated) -> RunReport:
+    evaluator, model = setting.evaluator, federated.outcome.model
+    if not isinstance(evaluator, WatchedEvaluator):
+        raise TypeError("a simulated run is judged on both public sets")
+    validation = evaluator.validation.evaluate(model.weights, model.basis)
+    test = evaluator.test.evaluate(model.weights, model.basis)
+    return RunReport(
+        plan=world.plan,
+        outcome=federated.outcome,
+        privacy=tuple(_site_privacy(world.plan, name, steps) for name, steps in federated.steps_charged.items()),
+        data=describe_data(world.scenario),
+        trained_values=world.model.spec.dimension,
+        validation=Judged(validation, _rows_by_label(world.plan, world.splits.validation)),
+        test=Judged(test, _rows_by_label(world.plan, world.splits.test)),
+        seconds=federated.seconds,
+        versions={name: version(name) for name in _PACKAGES},
+    )
+
+
+def _site_privacy(plan: Plan, site: str, steps: int) -> SitePrivacy:
+    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
+    return SitePrivacy(site, steps, epsilon(mechanism, steps), epsilon_by_round(mechanism, plan.rounds))
+
+
+def _rows_by_label(plan: Plan, records: Records) -> dict[str, int]:
+    counts = np.bincount(records.labels, minlength=len(plan.task.labels))
+    return dict(zip(plan.task.labels, counts.tolist(), strict=True))
+
+
+def describe_data(scenario: Scenario) -> str:
+    """One sentence about where the rows come from; names files, never rows."""
+    if scenario.data.files is not None:
+        return f"Private rows from {', '.join(scenario.data.files.train)}, shared out to the sites by patient."
+    return "Synthetic clinical notes that the project writes itself; nobody's data."
+
+
+def _summary(folder: Path, report: RunReport) -> str:
+    worst = max(report.privacy, key=lambda site: site.epsilon)
+    metrics = report.test.evaluation.metrics if report.test else {}
+    reached = ", ".join(
+        f"{name.upper() if name != 'accuracy' else name} {value:.3f}" for name, value in sorted(metrics.items())
+    )
+    terms = report.plan.privacy
+    return "\n".join(
+        (
+            f"reached: {reached} on the public test set, after {len(report.outcome.rounds)} rounds in {report.seconds:.0f} s",
+            f"cost:    ε = {worst.epsilon:.2f} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
+            f"folder:  {folder}",
+            f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",
+            "         `cloister-simulate compare` with the same scenario sets this run beside its baselines",
+        )
+    )
