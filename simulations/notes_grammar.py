@@ -156,7 +156,6 @@ FILLER = (
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "onset": ("developed", "got", "came with", "noticed", "complains of", "new"),
     "starting": ("starting", "restarting", "the first dose of", "going on to", "stepping up"),
-    "since": ("since", "ever since", "from the day of"),
     "halted": ("stopped", "withdrawn", "held", "discontinued", "left off", "taken off the chart"),
     "blamed": ("due to", "put down to", "attributed to", "from", "explained by", "probably due to", "most likely"),
     "time": ("{number} days", "a week", "{number} weeks", "some hours", "a month", "two nights", "{number} months"),
