@@ -9,6 +9,7 @@ from typing import Any
 
 import transformers
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -16,7 +17,9 @@ from common.canonical import file_digest
 from common.compute import ComputeConfig
 from common.errors import ConfigError, IntegrityError
 from common.plan import BaseIdentity
+from common.tasks.text_classification import FeatureMap
 
+FEATURE_MAP_NAME = "feature_map.safetensors"
 PACKAGE_PREFIX = "package:"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
@@ -29,7 +32,7 @@ class Base:
     encoder: nn.Module
     tokenizer: PreTrainedTokenizerBase
     hidden_size: int
-    vocabulary_size: int
+    feature_map: FeatureMap | None = None
 
 
 def find_base(reference: str) -> Path:
@@ -97,7 +100,16 @@ def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
             hint="it must be a Hugging Face encoder folder with config.json, *.safetensors and a tokenizer",
         ) from error
     encoder.requires_grad_(False).to(compute.torch_dtype).to(compute.device)
-    return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), int(config.vocab_size))
+    return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), _feature_map(folder, compute))
+
+
+def _feature_map(folder: Path, compute: ComputeConfig) -> FeatureMap | None:
+    """The fixed map of pooled features that a base may come with; its digest is part of the base's identity."""
+    path = folder / FEATURE_MAP_NAME
+    if not path.is_file():
+        return None
+    tensors = load_file(path, device=compute.device)
+    return FeatureMap(tensors["mean"], tensors["matrix"])
 
 
 def _load_encoder(folder: Path, config: Any) -> nn.Module:  # noqa: ANN401 - as below

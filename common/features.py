@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,13 @@ class Features:
             end = start + max(1, tokens_per_batch // longest)
             yield self._batch(rows[order[start:end]], longest)
             start = end
+
+    @classmethod
+    def join(cls, parts: Sequence[Features]) -> Features:
+        """All rows one after the other; at least one part."""
+        starts = np.cumsum([0, *(len(part.values) for part in parts)])
+        offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+        return cls(torch.cat([part.values for part in parts]), np.concatenate([*offsets, starts[-1:]]))
 
     def select(self, rows: Rows) -> Features:
         """A copy of some rows, in the given order."""

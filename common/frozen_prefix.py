@@ -22,9 +22,7 @@ _TOLERANCE = 1e-4
 class _GivenEmbeddings(nn.Module):
     """Stands where the embeddings were and passes on what it is given."""
 
-    def forward(
-        self, input_ids: torch.Tensor | None = None, inputs_embeds: torch.Tensor | None = None, **_: object
-    ) -> torch.Tensor | None:
+    def forward(self, inputs_embeds: torch.Tensor | None = None, **_: object) -> torch.Tensor | None:
         return inputs_embeds
 
 

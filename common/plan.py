@@ -32,6 +32,8 @@ class TaskConfig(StrictConfig):
     positive_label: str | None = Field(None, description="the label that AUC and F1 are about; needed for two labels")
     max_tokens: Annotated[int, Field(ge=4, le=8192)] = Field(64, description="longer texts are cut")
 
+    pool_layers: PositiveInt = Field(1, description="the head reads the mean-pooled outputs of so many top layers")
+
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
         if len(set(self.labels)) != len(self.labels):

@@ -18,7 +18,7 @@ import torch
 from peft import PeftModel
 
 from common.adapters.files import export_adapter
-from common.adapters.layers import adapted_layers, layer_stack
+from common.adapters.layers import adapted_layers, check_pooled, layer_stack
 from common.adapters.lora import attach, plain_name
 from common.adapters.vector import Vector, VectorSpec
 from common.base_model import Base
@@ -26,7 +26,7 @@ from common.compute import ComputeConfig
 from common.features import Batch, Features, Rows
 from common.frozen_prefix import cut_encoder
 from common.plan import PlanSections
-from common.tasks.text_classification import MeanPoolClassifier, mean_pool
+from common.tasks.text_classification import EncoderPart, MeanPoolClassifier, Pooling
 
 Stage = Literal["head", "full"]
 HEAD_NAMES = ("head.weight", "head.bias")
@@ -65,15 +65,18 @@ class TrainableModel:
         self.plan = plan
         self.compute = compute
         self.tokenizer = base.tokenizer
+        self._width = base.hidden_size
         self.peft: PeftModel = attach(base.encoder, plan.adapter, plan.seed)
         self._encoder = self.peft.get_base_model()
+        check_pooled(self._encoder, plan.task.pool_layers)
         self._parts = cut_encoder(self._encoder, self._cut())
+        layers = tuple(layer_stack(self._encoder).layers)
+        module = self._parts.suffix if self._parts else self._encoder
         self.module = MeanPoolClassifier(
-            self._parts.suffix if self._parts else self._encoder,
-            base.hidden_size,
+            EncoderPart(module, layers, given_hidden=self._parts is not None),
+            base.hidden_size * plan.task.pool_layers,
             len(plan.task.labels),
-            plan.adapter.feature_scale,
-            given_hidden=self._parts is not None,
+            Pooling(plan.task.pool_layers, plan.adapter.feature_scale, base.feature_map),
         ).to(compute.device)
         self._tensors = self._trained_tensors()
         self._frozen = self._frozen_factors()
@@ -87,10 +90,10 @@ class TrainableModel:
         return self._parts is not None
 
     def _cut(self) -> int:
-        """Layers below the lowest adapter."""
-        if self.plan.adapter.method == "head":
-            return len(layer_stack(self._encoder).layers) - 1
-        return adapted_layers(self._encoder, self.plan.adapter).start
+        """Layers that are below the lowest adapter, and whose outputs the head does not read."""
+        count = len(layer_stack(self._encoder).layers)
+        lowest = count if self.plan.adapter.method == "head" else adapted_layers(self._encoder, self.plan.adapter).start
+        return min(lowest, count - max(1, self.plan.task.pool_layers - 1))
 
     def _trained_tensors(self) -> dict[str, torch.Tensor]:
         adapter = {plain_name(name): value for name, value in self.peft.named_parameters() if value.requires_grad}
@@ -152,10 +155,10 @@ class TrainableModel:
             "task": task.kind,
             "labels": list(task.labels),
             "pooling": "mean",
-            "feature_scale": self.plan.adapter.feature_scale,
+            "pool_layers": task.pool_layers,
             "max_tokens": task.max_tokens,
         }
-        export_adapter(self.peft, self.module.head, base_name, notes, folder)
+        export_adapter(self.peft, self.module.plain_head(), base_name, notes, folder)
 
     def tokenize(self, texts: Sequence[str]) -> Features:
         """Token ids of the texts, cut at the plan's length."""
@@ -183,8 +186,7 @@ class TrainableModel:
     def _below_cut(self, ids: Features) -> Features:
         if self._parts is None:
             return ids
-        size = self.module.head.in_features
-        kept = torch.empty((len(ids.values), size), dtype=self.compute.torch_dtype, device=self.compute.device)
+        kept = torch.empty((len(ids.values), self._width), dtype=self.compute.torch_dtype, device=self.compute.device)
         for batch in self._all(ids):
             states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
             for row, state in zip(batch.rows, states, strict=True):
@@ -194,14 +196,12 @@ class TrainableModel:
 
     @torch.no_grad()
     def _pool(self, hidden: Features) -> Features:
-        """Pooled outputs of the base before any training, as rows of one token."""
+        """What the head reads of the base before any training, as rows of one token."""
         size = self.module.head.in_features
         pooled = torch.empty((len(hidden), size), dtype=torch.float32, device=self.compute.device)
         with self._at_start():
             for batch in self._all(hidden):
-                pooled[torch.from_numpy(batch.rows)] = mean_pool(
-                    self.module.encode(batch.values, batch.mask), batch.mask
-                )
+                pooled[torch.from_numpy(batch.rows)] = self.module.head_inputs(batch.values, batch.mask)
         return Features(pooled, np.arange(len(hidden) + 1))
 
     @contextmanager

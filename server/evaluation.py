@@ -39,7 +39,7 @@ class PublicEvaluator:
         )
 
     def _stage(self, weights: Floats) -> Stage:
-        if self._prepared.pooled is None or self._prepared.hidden is not None and self._adapter_moved(weights):
+        if self._prepared.pooled is None or (self._prepared.hidden is not None and self._adapter_moved(weights)):
             return "full"
         return "head"
 

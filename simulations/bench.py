@@ -5,16 +5,10 @@ Seconds on a shared machine say little; each figure is the quotient of two media
 
 from __future__ import annotations
 
-import os
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,7 +24,7 @@ from common.randomness import SecretSource, public_generator
 from common.trainable import TrainableModel
 from simulations.cli import find_scenario
 from simulations.scenario import Scenario, load_scenario
-from simulations.world import build_world, finish_plan, load_splits, open_base
+from simulations.world import finish_plan, open_base
 
 _ROWS = 64
 _TOKENS = 64

@@ -76,7 +76,7 @@ def run(
 
     Examples: `cloister-simulate run demo` · `cloister-simulate run mine.toml --set plan.privacy.epsilon=8`
     """
-    from simulations.run import resume_run, start_run  # noqa: PLC0415 - torch takes seconds to load, --help must not
+    from simulations.run import resume_run, start_run
 
     if (scenario is None) == (resume is None):
         raise UsageError(
@@ -97,7 +97,7 @@ def check(
     scenario: ScenarioArgument, overrides: SetOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
     """Check a scenario before training: data, model, privacy, cost; pass, warn or fail, each with the mend."""
-    from simulations.check import check_scenario  # noqa: PLC0415 - as above
+    from simulations.check import check_scenario
 
     findings = check_scenario(_open(scenario, overrides, data, None))
     if as_json:
@@ -117,20 +117,15 @@ def compare(
     epsilons: Annotated[
         list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")
     ] = None,
-    units: Annotated[
-        list[str] | None, typer.Option("--unit", help="patient or record, in place of the scenario's; may be repeated.")
-    ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the federated run beside its baselines on the same data: pooled, alone, head only; with and without privacy."""
-    from simulations.compare import compare_arms  # noqa: PLC0415 - as above
+    """Set the federated run beside its baselines on the same data: pooled, alone, head only, without privacy."""
+    from simulations.compare import compare_arms
 
-    comparison = compare_arms(
-        _open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), tuple(units or ()), _stderr()
-    )
+    comparison = compare_arms(_open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), _stderr())
     if as_json:
         print((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
     else:

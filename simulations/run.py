@@ -66,7 +66,7 @@ def start_run(scenario: Scenario, console: Console) -> Finished:
         CloisterError: As `server.run.run`; the folder stays and can be resumed.
     """
     world = _open_world(scenario, console)
-    folder = _new_folder(Path(scenario.output), world.plan.name)
+    folder = new_folder(Path(scenario.output), world.plan.name)
     write_durably(folder / SCENARIO_NAME, canonical_bytes(scenario.model_dump(mode="json")))
     _write_plan(folder, world.plan)
     return _run_in(folder, world, console, resume=False)
@@ -104,7 +104,8 @@ def _open_world(scenario: Scenario, console: Console) -> World:
     return world
 
 
-def _new_folder(output: Path, name: str) -> Path:
+def new_folder(output: Path, name: str) -> Path:
+    """Make a folder below `output` that is named after the study and the time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         folder = output / f"{name}-{stamp}{suffix}"
@@ -256,7 +257,7 @@ def _summary(folder: Path, report: RunReport) -> str:
     terms = report.plan.privacy
     return "\n".join(
         (
-            f"reached: {reached} on the public test set, after {len(report.outcome.rounds)} rounds in {report.seconds:.0f} s",
+            f"reached: {reached} on the public test set ({len(report.outcome.rounds)} rounds, {report.seconds:.0f} s)",
             f"cost:    ε = {worst.epsilon:.2f} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
             f"folder:  {folder}",
             f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",

@@ -10,7 +10,7 @@ from common.plan import LocalConfig
 def rate_factor(local: LocalConfig, step: int, steps: int) -> float:
     """What the learning rates are multiplied by at a step.
 
-    It rises in a line over the warm-up and then falls to 0 at the end of the run, in a line or along a cosine, or stays.
+    It rises in a line over the warm-up, and then falls to 0 at the run's end in a line or along a cosine, or stays.
 
     Args:
         local: The site optimizer's settings.

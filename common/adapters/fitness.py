@@ -51,7 +51,7 @@ def _mixing_layers(encoder: nn.Module) -> Iterator[Finding]:
 
 
 def check_trained(module: nn.Module, dimension: int, *, prefix_is_cached: bool) -> tuple[Finding, ...]:
-    """Findings about a model with its adapter: each trained layer has a per-sample rule, sizes, whether the cut is exact.
+    """Findings about a model with its adapter: per-sample rules of the trained layers, sizes, whether the cut is exact.
 
     Args:
         module: The classifier, trained tensors marked.

@@ -44,6 +44,17 @@ def layer_stack(encoder: nn.Module) -> LayerStack:
     )
 
 
+def check_pooled(encoder: nn.Module, pool_layers: int) -> None:
+    """Refuse to pool more layers than there are.
+
+    Raises:
+        ConfigError: When the plan wants more than the base has.
+    """
+    count = len(layer_stack(encoder).layers)
+    if pool_layers > count:
+        raise ConfigError(f"task.pool_layers must be at most the base's {count} layers (found {pool_layers})")
+
+
 def adapted_layers(encoder: nn.Module, adapter: AdapterConfig) -> range:
     """Numbers of the layers that carry adapters.
 

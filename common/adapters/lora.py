@@ -126,8 +126,10 @@ def refactor(weights: Array, basis: Array, trained: VectorSpec, frozen: VectorSp
     Edge cases: a product of zero keeps its factors.
 
     Args:
-        weights: Trained values, shape `[d]`, laid out by `trained`.
-        basis: Values of the A matrices that are not trained, shape `[b]`, laid out by `frozen`; empty for `lora`.
+        weights: Trained values, shape `[d]`.
+        basis: Values of the A matrices that are not trained, shape `[b]`; empty for `lora`.
+        trained: Layout of `weights`.
+        frozen: Layout of `basis`.
     """
     arrays = {**trained.split(weights), **frozen.split(basis)}
     for name in [name for name in arrays if ".lora_B." in name]:

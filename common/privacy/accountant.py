@@ -96,7 +96,9 @@ def epsilon_by_round(plan: PrivacyPlan, rounds: int) -> tuple[float, ...]:
     Guarantees:
         Exact (by `epsilon`) after the first round, after the last, and at up to six rounds between them; elsewhere a
         straight line in the square root of the steps, within 2 % of `epsilon` in every plan tested. About a second,
-        once for a plan, however many rounds it has. For a report use `epsilon`.
+        once for a plan, however many rounds it has.
+
+    A view, not a claim: where a run stops because of what it has seen, only the whole plan's `epsilon` holds.
 
     Args:
         plan: The mechanism.

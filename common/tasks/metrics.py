@@ -19,8 +19,8 @@ def cross_entropy(logits: Floats, labels: Labels) -> float:
 def classification_metrics(logits: Floats, labels: Labels, positive: int | None) -> dict[str, float]:
     """Accuracy, F1 and AUC.
 
-    With a positive label, F1 is that label's at the most probable label, and AUC is against all other labels. Without
-    one, F1 is the mean over labels and there is no AUC. Where only one class is present AUC has no value and is left out.
+    With a positive label, F1 is that label's and AUC is that label against all others; AUC is left out where only one
+    class is present. Without a positive label, F1 is the mean over labels and there is no AUC.
 
     Args:
         logits: Shape `[N, K]`.

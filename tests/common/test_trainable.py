@@ -8,6 +8,7 @@ import torch
 
 from common.base_model import load_base
 from common.compute import ComputeConfig
+from common.errors import ConfigError
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 
@@ -27,20 +28,31 @@ def plain_logits(model: TrainableModel, text: str) -> torch.Tensor:
     """The whole encoder on one text, mean pooled by hand: nothing cut, nothing padded, nothing kept."""
     ids = torch.tensor([model.tokenizer(text, truncation=True, max_length=model.plan.task.max_tokens)["input_ids"]])
     with torch.no_grad():
-        hidden = model.peft.get_base_model()(input_ids=ids).last_hidden_state[0]
-        return model.module.head(hidden.mean(0) * model.plan.adapter.feature_scale)
+        states = model.peft.get_base_model()(input_ids=ids, output_hidden_states=True).hidden_states
+        pooled = torch.cat([state[0].mean(0) for state in states[-model.plan.task.pool_layers :]])
+        return model.module.head(pooled * model.plan.adapter.feature_scale)
 
 
-@pytest.mark.parametrize("top_layers", [0, 1, 2, 3])
-@pytest.mark.parametrize("method", ["lora-b", "lora", "head", "bias"])
-def test_kept_features_give_the_logits_of_the_whole_model(tiny_base: Path, method: str, top_layers: int) -> None:
-    model = build(tiny_base, adapter={"method": method, "top_layers": top_layers, "feature_scale": 2.0})
+@pytest.mark.parametrize("pool_layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("method", "top_layers"), [("lora-b", 0), ("lora-b", 1), ("lora", 2), ("head", 1), ("bias", 1)]
+)
+def test_kept_features_give_the_logits_of_the_whole_model(
+    tiny_base: Path, method: str, top_layers: int, pool_layers: int
+) -> None:
+    adapter = {"method": method, "top_layers": top_layers, "feature_scale": 2.0}
+    model = build(tiny_base, adapter=adapter, task={"pool_layers": pool_layers})
     prepared = model.prepare(TEXTS)
     model.load(moved(model), NOTHING)
     logits = model.logits(prepared.at(model.stage(2)), model.stage(2))
     expected = torch.stack([plain_logits(model, text) for text in TEXTS])
     assert np.allclose(logits, expected.numpy(), atol=1e-5)
-    assert model.prefix_is_cached == (method == "head" or top_layers in {1, 2})
+    assert model.prefix_is_cached == (top_layers > 0)
+
+
+def test_more_pooled_layers_than_there_are_is_refused(tiny_base: Path) -> None:
+    with pytest.raises(ConfigError, match="at most the base's 3 layers"):
+        build(tiny_base, task={"pool_layers": 4})
 
 
 def test_head_stage_uses_the_untrained_base_even_after_another_site_trained(tiny_base: Path) -> None:
