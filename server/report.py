@@ -47,7 +47,7 @@ class SitePrivacy:
         site: Its name.
         steps: Noised steps in its book, whether or not their outcome arrived.
         epsilon: ε of those steps at the plan's δ; infinite without noise.
-        epsilon_by_round: ε after each round of the run.
+        epsilon_by_round: ε after each round; values for rounds that a run stopped short of are not shown.
     """
 
     site: str
@@ -103,7 +103,7 @@ def write_report(report: RunReport, folder: Path) -> None:
         folder: Run folder; must exist.
     """
     (folder / RESULTS_NAME).unlink(missing_ok=True)
-    curves = {site.site: site.epsilon_by_round for site in report.privacy}
+    curves = {site.site: _spent(report, site) for site in report.privacy}
     write_durably(folder / CURVE_NAME, learning_curve(report.outcome.rounds, report.outcome.chosen_round, curves))
     write_durably(folder / CARD_NAME, model_card(report).encode("utf-8"))
     text = json.dumps(results(report), indent=2, ensure_ascii=False, allow_nan=False)
@@ -159,11 +159,15 @@ def _privacy(report: RunReport) -> dict[str, Any]:
                 "site": site.site,
                 "steps": site.steps,
                 "epsilon": _finite(site.epsilon),
-                "epsilon_by_round": [_finite(value) for value in site.epsilon_by_round],
+                "epsilon_by_round": [_finite(value) for value in _spent(report, site)],
             }
             for site in report.privacy
         ],
     }
+
+
+def _spent(report: RunReport, site: SitePrivacy) -> tuple[float, ...]:
+    return site.epsilon_by_round[: len(report.outcome.rounds)]
 
 
 def _is_private(report: RunReport) -> bool:

@@ -67,6 +67,14 @@ def test_every_panel_says_what_it_shows(panels):
     assert panels[0].get_title() == "Learning curve (dotted: round 1, the result)"
 
 
+def test_the_result_and_rounds_without_enough_sites_are_marked_on_every_panel(panels):
+    learning_curve(RUN, 3, TWO_SITES)
+    for panel in panels:
+        dotted = [line for line in panel.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2]
+        assert [list(line.get_xdata()) for line in dotted] == [[3, 3]]
+        assert [patch.get_bbox().intervalx.tolist() for patch in panel.patches] == [[1.5, 2.5]]
+
+
 def test_lines_of_a_panel_differ_in_colour_and_in_style(panels):
     learning_curve(RUN, 3, {f"site {number}": [number, 2.0, 3.0] for number in range(NAMED_SITES_LIMIT)})
     lines = [line for line in panels[2].lines if not line.get_label().startswith("_")]
@@ -84,6 +92,8 @@ def test_sites_that_spent_alike_share_one_line(panels):
 def test_many_sites_are_a_band(panels):
     learning_curve(RUN, 3, {str(number): [1.0, 2.0, 3.0 + number] for number in range(NAMED_SITES_LIMIT + 1)})
     assert curves(panels[2]) == {}
+    band = panels[2].collections[0].get_paths()[0].vertices
+    assert {tuple(corner) for corner in band.tolist()} >= {(1, 1), (2, 2), (3, 3), (3, 9)}
     assert [text.get_text() for text in panels[2].get_legend().get_texts()] == ["lowest to highest of 7 sites"]
 
 

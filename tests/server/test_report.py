@@ -34,7 +34,7 @@ def report_of(plan: Plan, rounds: int = 3, chosen: str = "best", chosen_round: i
         for number in range(1, rounds + 1)
     )
     model = GlobalModel(np.zeros(3), np.zeros(0, dtype=np.float32))
-    curve = tuple(0.5 * number for number in range(1, rounds + 1))
+    curve = tuple(0.5 * number for number in range(1, plan.rounds + 1))
     return RunReport(
         plan=plan,
         outcome=RunOutcome(
@@ -228,12 +228,13 @@ def test_the_card_is_tidy(report):
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_the_code_on_the_card_loads_the_exported_folder(tiny_base, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pool_layers", [1, 2])
+def test_the_code_on_the_card_loads_the_exported_folder(tiny_base, tmp_path, monkeypatch, pool_layers):
     from common.base_model import load_base
     from common.compute import ComputeConfig
     from common.trainable import TrainableModel
 
-    plan = make_plan(adapter={"feature_scale": 3.0})
+    plan = make_plan(adapter={"feature_scale": 3.0}, task={"pool_layers": pool_layers})
     model = TrainableModel(load_base(tiny_base, "tiny", ComputeConfig()), plan, ComputeConfig())
     weights = model.start + np.random.default_rng(0).normal(0, 0.3, model.start.shape)
     texts = ["the patient had a rash", "no fever", "rash " * 40]
