@@ -1,0 +1,102 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.base_model import find_base, identify_base, load_base
+from common.canonical import file_digest
+from common.compute import ComputeConfig
+from common.errors import ConfigError, IntegrityError
+
+
+@pytest.fixture
+def folder(tiny_base: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+def test_a_loaded_base_is_frozen_and_has_no_dropout(tiny_base: Path) -> None:
+    base = load_base(tiny_base, "tiny", ComputeConfig())
+    assert not any(parameter.requires_grad for parameter in base.encoder.parameters())
+    rates = [module.p for module in base.encoder.modules() if isinstance(module, torch.nn.Dropout)]
+    assert rates
+    assert set(rates) == {0.0}
+    assert base.hidden_size == 16
+
+
+def test_loading_twice_gives_the_same_outputs(tiny_base: Path) -> None:
+    ids = torch.tensor([[2, 5, 6, 3]])
+    one, two = (load_base(tiny_base, "tiny", ComputeConfig()).encoder(input_ids=ids)[0] for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_the_dtype_is_the_one_asked_for(tiny_base: Path) -> None:
+    base = load_base(tiny_base, "tiny", ComputeConfig(dtype="bfloat16"))
+    assert {parameter.dtype for parameter in base.encoder.parameters()} == {torch.bfloat16}
+
+
+def test_the_identity_names_every_file_that_decides(tiny_base: Path) -> None:
+    identity = identify_base(tiny_base, "tiny")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(identity.files)
+    assert identity.files["config.json"] == file_digest(tiny_base / "config.json")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_changed_file_is_another_base(name: str, folder: Path) -> None:
+    before = identify_base(folder, "tiny")
+    with (folder / name).open("ab") as stream:
+        stream.write(b" ")
+    assert identify_base(folder, "tiny") != before
+
+
+def leave_out(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (shutil.rmtree, "does not exist"),
+        (leave_out("config.json"), "lacks config.json or safetensors weights"),
+        (leave_out("model.safetensors"), "lacks config.json or safetensors weights"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "is an adapter, not a base model"),
+    ],
+)
+def test_what_is_no_base_folder_is_one_sentence(damage: Callable[[Path], None], sentence: str, folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        find_base(str(folder))
+    assert caught.value.hint
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="safetensors"):
+        find_base(str(folder))
+
+
+def test_a_base_in_an_installed_package() -> None:
+    with pytest.raises(ConfigError, match="package no_such_package is not installed"):
+        find_base("package:no_such_package/model")
+    with pytest.raises(ConfigError, match=r"lacks config\.json"):
+        find_base("package:peft/tuners")
+
+
+@pytest.mark.parametrize("size", [0, 7, 500])
+def test_damaged_weights_are_an_integrity_error(size: int, folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:size])
+    with pytest.raises(IntegrityError, match="are damaged"):
+        load_base(folder, "tiny", ComputeConfig())
+
+
+def test_an_unknown_architecture_and_its_code_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "nobody-knows", "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text("raise SystemExit('code of the folder was run')\n")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_base(folder, "tiny", ComputeConfig())
