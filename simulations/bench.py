@@ -5,10 +5,16 @@ Seconds on a shared machine say little; each figure is the quotient of two media
 
 from __future__ import annotations
 
+import os
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,9 +28,12 @@ from common.base_model import Base
 from common.privacy.plan import PrivacyPlan
 from common.randomness import SecretSource, public_generator
 from common.trainable import TrainableModel
+from server.evaluation import PublicEvaluator
 from simulations.cli import find_scenario
-from simulations.scenario import Scenario, load_scenario
-from simulations.world import finish_plan, open_base
+from simulations.federation import Federated, Setting, federate
+from simulations.notes import NotesConfig
+from simulations.scenario import DataConfig, Scenario, load_scenario
+from simulations.world import World, build_world, finish_plan, open_base
 
 _ROWS = 64
 _TOKENS = 64
@@ -98,3 +107,69 @@ def _ratio(one: Callable[[], None], other: Callable[[], None]) -> float:
             if turn:
                 samples[place].append(time.perf_counter() - start)
     return statistics.median(samples[0]) / statistics.median(samples[1])
+
+
+def simulation_figures(scenario: Scenario) -> list[tuple[str, str, str]]:
+    """Whole simulation over the sum of its local compute, and what travels, in a short run of the demo."""
+    world = build_world(_short(scenario, hospitals=4, patients=100))
+    with tempfile.TemporaryDirectory() as folder:
+        federated = _federate(world, Path(folder))
+    message = federated.traffic.reply_bytes / federated.traffic.replies
+    plain = 4 * world.model.spec.dimension
+    return [
+        ("whole simulation / its local compute", f"{federated.seconds / federated.local_seconds:.3f}", "<= 1.05"),
+        ("bytes a reply", f"{message:,.0f}", ""),
+        ("bytes a reply / plain float32", f"{message / plain:.4f}", "<= 1.02"),
+    ]
+
+
+def _federate(world: World, folder: Path) -> Federated:
+    """The run as `cloister-simulate run` does it, without the researcher's looks at test and training rows."""
+    unit = world.plan.privacy.unit
+    sets = {
+        name: TrainingSet.of(part, world.model, unit)
+        for name, part in zip(world.sites, world.splits.hospitals, strict=True)
+    }
+    validation = world.splits.validation
+    evaluator = PublicEvaluator(world.model, world.model.prepare(validation.texts), validation.labels)
+    return federate(Setting(world.plan, world.model, sets, evaluator, folder))
+
+
+def _short(scenario: Scenario, hospitals: int, patients: int) -> Scenario:
+    """The demo with few rounds, all of them with the adapter, and so many hospitals and patients."""
+    adapter = scenario.plan.adapter.model_copy(update={"head_rounds": 0})
+    plan = scenario.plan.model_copy(update={"rounds": 3, "adapter": adapter})
+    notes = NotesConfig(hospitals=hospitals, patients_per_hospital=patients, validation_patients=10, test_patients=10)
+    return scenario.model_copy(update={"plan": plan, "data": DataConfig(notes=notes)})
+
+
+def memory_figures() -> list[tuple[str, str, str]]:
+    """Peak memory of the same patients shared out to 2 and to 16 hospitals, each in a process of its own."""
+    few, many = (_peak_megabytes(hospitals) for hospitals in (2, 16))
+    return [
+        ("peak memory, 2 hospitals", f"{few:,.0f} MB", ""),
+        ("peak memory, 16 hospitals, same patients", f"{many:,.0f} MB", ""),
+        ("16 hospitals / 2 hospitals", f"{many / few:.3f}", "about 1"),
+    ]
+
+
+def _peak_megabytes(hospitals: int) -> float:
+    command = [sys.executable, "-m", "simulations.bench", "--peak", str(hospitals)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ))
+    return float(done.stdout.split()[-1])
+
+
+def _print_peak(hospitals: int) -> None:
+    """Run the short demo over so many hospitals and print the process's peak memory in megabytes."""
+    scenario = load_scenario(find_scenario("demo"))
+    world = build_world(_short(scenario, hospitals, patients=320 // hospitals))
+    with tempfile.TemporaryDirectory() as folder:
+        _federate(world, Path(folder))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3 and sys.argv[1] == "--peak":
+        _print_peak(int(sys.argv[2]))
+    else:
+        main()
