@@ -112,7 +112,7 @@ def _read_json_lines(path: Path, wanted: Sequence[str]) -> Table:
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any] | None]:
     """One object a line, None for a line that holds none; blank lines are skipped."""
-    with path.open(encoding="utf-8-sig", newline="\n") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         for line in stream:
             if line.strip():
                 yield _json_object(line)

@@ -35,6 +35,12 @@ def test_the_same_seed_gives_the_same_notes_and_another_seed_others():
     assert generate_rows(SMALL, 1) != generate_rows(SMALL, 2)
 
 
+def test_parts_of_the_same_kind_have_notes_of_their_own():
+    rows = generate_rows(NotesConfig(hospitals=5, patients_per_hospital=10, validation_patients=8, test_patients=8), 1)
+    for one, other in (("hospital-1", "hospital-5"), ("validation", "test")):
+        assert [text for _, text, _ in rows[one]] != [text for _, text, _ in rows[other]]
+
+
 def test_more_patients_and_hospitals_change_no_note():
     small = generate_rows(SMALL, 1)
     large = generate_rows(NotesConfig(hospitals=3, patients_per_hospital=20, validation_patients=8, test_patients=9), 1)

@@ -57,7 +57,7 @@ def same_rows(folder, kind):
         return write_parquet(folder, {"extra": [1, 2, 3], "label": labels, "text": texts, "patient_id": ids})
     if kind == "csv":
         quoted = [f'x,{label},"{text.replace(chr(34), chr(34) * 2)}",{patient}' for patient, text, label in ROWS]
-        return write(folder, "data.csv", "\r\n".join(["\ufeffextra,label,text,patient_id", *quoted, "", ""]))
+        return write(folder, "data.csv", "\r\n".join(["extra,label,text,patient_id", *quoted, "", ""]))
     lines = [json.dumps({"label": label, "patient_id": patient, "text": text}) for patient, text, label in ROWS]
     return write(folder, f"data.{kind}", "\n".join([*lines, "", ""]))
 
@@ -113,6 +113,14 @@ def test_outer_spaces_of_labels_and_ids_do_not_count(tmp_path):
     assert records.patient_count == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "text,label,patient_id\na,event,1\n"), ("a.jsonl", '{"text": "a", "label": "event", "patient_id": 1}')],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path, name, content):
+    assert read(write(tmp_path, name, f"\ufeff{content}")).texts == ("a",)
+
+
 def test_a_line_separator_inside_json_does_not_end_the_line(tmp_path):
     path = write(tmp_path, "data.jsonl", '{"patient_id": 1, "text": "a\u2028b", "label": "none"}')
     assert read(path).texts == ("a\u2028b",)
@@ -123,9 +131,9 @@ def test_many_rows_are_read_in_seconds(tmp_path):
     path = write_csv(
         tmp_path, *(f"{row // 7},a note of about the usual length about someone {row},none" for row in range(count))
     )
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read(path)) == count
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 5
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
