@@ -190,6 +190,8 @@ def _impossible(plan: PlanSections) -> list[str]:
         faults.append("`adapter.head_rounds` must be smaller than `rounds`, or the adapter is never trained")
     if plan.local.warmup_steps >= plan.steps:
         faults.append("`local.warmup_steps` must be smaller than rounds x local.steps")
+    if isinstance(plan, Plan) and plan.minimum_sites > plan.sites:
+        faults.append("`minimum_sites` must be at most `sites`, or no round can ever count")
     if plan.adapter.svd_refresh_rounds and plan.adapter.method not in {"lora", "lora-b"}:
         faults.append("`adapter.svd_refresh_rounds` needs method lora or lora-b")
     if plan.adapter.svd_refresh_rounds and plan.server.average_rounds:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.plan import PrivacyPlan
 from server.evaluation import PublicEvaluator
-from server.report import Judged, RunReport, SitePrivacy, is_finished, write_report
+from server.report import RESULTS_NAME, Judged, RunReport, SitePrivacy, is_finished, write_report
 from server.run import Observer
 from server.state import RoundSummary
 from simulations.check import check_data, refuse_unfit
@@ -206,6 +207,7 @@ def _figures(summary: RoundSummary) -> dict[str, float]:
 def _finish(folder: Path, world: World, setting: Setting, federated: Federated) -> Finished:
     model = federated.outcome.model
     report = _report(world, setting, federated)
+    (folder / RESULTS_NAME).unlink(missing_ok=True)  # first: what follows replaces what it vouches for
     shutil.rmtree(folder / ADAPTER_NAME, ignore_errors=True)
     world.model.export(world.base_name, model.weights, model.basis, folder / ADAPTER_NAME)
     write_report(report, folder)
@@ -248,6 +250,11 @@ def describe_data(scenario: Scenario) -> str:
     return "Synthetic clinical notes that the project writes itself; nobody's data."
 
 
+def _round_up(value: float) -> str:
+    """Two decimals, never less than the value: a cost must not look smaller than it is."""
+    return f"{math.ceil(value * 100) / 100:.2f}" if math.isfinite(value) else "infinite"
+
+
 def _summary(folder: Path, report: RunReport) -> str:
     worst = max(report.privacy, key=lambda site: site.epsilon)
     metrics = report.test.evaluation.metrics if report.test else {}
@@ -258,7 +265,7 @@ def _summary(folder: Path, report: RunReport) -> str:
     return "\n".join(
         (
             f"reached: {reached} on the public test set ({len(report.outcome.rounds)} rounds, {report.seconds:.0f} s)",
-            f"cost:    ε = {worst.epsilon:.2f} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
+            f"cost:    ε = {_round_up(worst.epsilon)} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
             f"folder:  {folder}",
             f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",
             "         `cloister-simulate compare` with the same scenario sets this run beside its baselines",
