@@ -16,8 +16,8 @@ from dp_accounting.rdp import RdpAccountant
 
 from common.privacy.plan import PrivacyPlan
 
-# At whole orders the series is a finite sum. Half orders below 3 are left out: there it fails to converge for some
-# plans and the accountant writes a warning to stderr.
+# At whole orders the series is a finite sum; at the others the library gives a bound a little above it. Half orders
+# below 3 are left out: there it fails to converge for some plans and writes a warning to stderr.
 RENYI_ORDERS: tuple[float, ...] = (
     *(2, 3, 3.5, 4, 4.5, 5, 5.5),
     *range(6, 65),

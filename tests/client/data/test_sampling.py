@@ -80,7 +80,7 @@ def test_without_units_every_draw_is_empty() -> None:
 
 @pytest.mark.parametrize(("rate", "units"), [(0.0, 3), (-0.1, 3), (1.1, 3), (float("nan"), 3), (0.5, -1)])
 def test_values_out_of_range_are_refused(rate: float, units: int) -> None:
-    with pytest.raises(ValueError, match="sampling rate|number of units"):
+    with pytest.raises(ValueError, match=r"sampling rate|number of units"):
         PoissonSampler(rate, units, SeededSource(8))
 
 

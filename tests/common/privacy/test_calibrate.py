@@ -4,6 +4,7 @@ import pytest
 
 from common.errors import ConfigError
 from common.plan import PrivacyConfig
+from common.privacy import calibrate
 from common.privacy.accountant import epsilon
 from common.privacy.calibrate import LARGEST_NOISE, SMALLEST_NOISE, noise_for
 from common.privacy.plan import PrivacyPlan
@@ -47,3 +48,11 @@ def test_an_impossible_target_is_one_sentence_with_a_hint(target: float) -> None
     assert repr(target) in error.value.message
     assert "sampling_rate" in error.value.hint
     assert [problem.where for problem in error.value.problems] == ["privacy.epsilon"]
+
+
+@pytest.mark.parametrize("missed_by", [-2, 3])
+def test_the_promise_holds_also_where_the_root_finder_misses(missed_by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    privacy = config(1.0)
+    right = noise_for(3.0, privacy, 2)
+    monkeypatch.setattr(calibrate, "_near_root", lambda *_: round(right * 10_000) + missed_by)
+    assert noise_for(3.0, privacy, 2) == right
