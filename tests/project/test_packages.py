@@ -1,4 +1,5 @@
 import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,14 @@ def test_every_folder_is_a_package_with_one_line_and_no_code(name: str, root: Pa
 def test_tests_are_no_packages(root: Path) -> None:
     """Otherwise tests/common would hide common."""
     assert not list((root / "tests").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_file_of_a_package_is_installed_with_it(name: str, root: Path, tracked: list[Path]) -> None:
+    """A template or scenario that package-data forgets is there in a checkout and missing in a wheel."""
+    patterns = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    installed = {path for pattern in patterns.get(name, ()) for path in (root / name).glob(pattern)}
+    data = {path for path in tracked if path.is_relative_to(root / name) and path.suffix != ".py"}
+    assert data - installed == set()
