@@ -14,16 +14,20 @@ from client.node import SiteNode
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from common.adapters.lora import refactor
+from common.files import write_durably
 from common.messages import RoundOrder, Vector
 from common.plan import Plan
 from common.randomness import RandomSource, SecretSource
 from common.trainable import TrainableModel
+from server.checkpoint import CHECKPOINT_NAME
 from server.run import Evaluator, Observer, Refresh, RunOutcome, RunSetup, run
 from server.state import GlobalModel
 from simulations.network import Faults, SimulatedNetwork, Traffic
 from simulations.view import SilentView, View
 
 MakeSource = Callable[[], RandomSource]
+
+_BEGUN_NAME = ".begun"
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,7 +105,7 @@ def federate(
         CloisterError: As `server.run.run`.
     """
     start = time.perf_counter()
-    trainers, books = _trainers(setting), _books(setting, resume)
+    trainers, books = _trainers(setting), _books(setting)
     network = SimulatedNetwork(
         _watched(_nodes(setting, trainers, books), view or SilentView()), setting.faults, setting.seed
     )
@@ -128,13 +132,16 @@ def _trainers(setting: Setting) -> dict[str, _TimedTrainer]:
     }
 
 
-def _books(setting: Setting, resume: bool) -> dict[str, Charges]:
+def _books(setting: Setting) -> dict[str, Charges]:
+    """Each site's book; once all have been begun, a missing one is a lost one, whatever else was lost with it."""
+    folder = setting.folder / "sites"
+    marker = folder / _BEGUN_NAME
+    begun = marker.exists() or (setting.folder / CHECKPOINT_NAME).exists()
     books = {}
     for name in setting.hospitals:
-        folder = setting.folder / "sites" / name
-        begun = folder.is_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        books[name] = Charges(folder, setting.plan, name, must_exist=resume and begun)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        books[name] = Charges(folder / name, setting.plan, name, must_exist=begun)
+    write_durably(marker, b"")
     return books
 
 

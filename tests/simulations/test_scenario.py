@@ -129,13 +129,13 @@ def test_an_override_may_open_a_table_that_the_file_lacks(path: Path) -> None:
 
 
 def test_an_override_that_leads_through_a_value_is_refused(path: Path) -> None:
-    with pytest.raises(ConfigError, match="--set plan.rounds.more: `rounds` is a value, not a table"):
+    with pytest.raises(ConfigError, match=r"--set plan\.rounds\.more: `rounds` is a value, not a table"):
         load_scenario(path, ["plan.rounds.more=1"])
 
 
 @pytest.mark.parametrize("override", ["plan.rounds", "=3", " =3"])
 def test_an_override_without_key_or_value_is_a_usage_error(path: Path, override: str) -> None:
-    with pytest.raises(UsageError, match="must look like KEY.PATH=VALUE") as caught:
+    with pytest.raises(UsageError, match=r"must look like KEY\.PATH=VALUE") as caught:
         load_scenario(path, [override])
     assert caught.value.exit_code == 2
 
@@ -182,7 +182,9 @@ def test_a_data_folder_of_the_wrong_type_is_a_problem_and_no_crash(path: Path) -
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(simulations.scenario.__file__).parent / "scenarios").glob("*.toml")), ids=lambda path: path.stem
+    "path",
+    sorted((Path(simulations.scenario.__file__).parent / "scenarios").glob("*.toml")),
+    ids=lambda path: path.stem,
 )
 def test_every_packaged_scenario_parses(path: Path) -> None:
     scenario = load_scenario(path)

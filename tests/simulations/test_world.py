@@ -1,0 +1,181 @@
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from client.data.records import Records
+from common.errors import ConfigError, DataError
+from common.plan import BaseIdentity
+from common.privacy.accountant import epsilon
+from common.privacy.plan import PrivacyPlan
+from simulations.scenario import Scenario
+from simulations.world import Splits, build_world, finish_plan, load_splits, site_names
+from tests.tiny_scenario import CANARY, tiny_scenario, write_rows
+
+IDENTITY = BaseIdentity(name="tiny", files={"config.json": "0" * 64})
+
+
+def patients(records: Records) -> set[bytes]:
+    return set(records.patient_keys)
+
+
+def parts(splits: Splits) -> list[Records]:
+    return [*splits.hospitals, splits.validation, splits.test]
+
+
+def test_sites_are_numbered_with_equal_width() -> None:
+    assert site_names(2) == ("hospital-1", "hospital-2")
+    assert (site_names(12)[0], site_names(12)[-1]) == ("hospital-01", "hospital-12")
+
+
+# --- who holds what ------------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_in_one_part_and_no_patient_in_two(tmp_path: Path) -> None:
+    splits = load_splits(tiny_scenario(tmp_path, Path("base"), "hospitals.count=3"))
+    assert len(splits.hospitals) == 3
+    assert sum(map(len, (*splits.hospitals, splits.validation))) == 40
+    assert len(splits.test) == 16
+    for one, other in combinations(parts(splits), 2):
+        assert patients(one)
+        assert not patients(one) & patients(other)
+
+
+def test_labels_are_those_of_the_plan_in_its_order(tmp_path: Path) -> None:
+    for labels, event in (('["none", "event"]', 1), ('["event", "none"]', 0)):
+        splits = load_splits(tiny_scenario(tmp_path, Path("base"), f"plan.task.labels={labels}"))
+        rows = [row for part in parts(splits) for row in zip(part.texts, part.labels.tolist(), strict=True)]
+        assert all((label == event) == ("rash" in text) for text, label in rows)
+
+
+def test_a_fraction_of_the_patients_is_set_apart_for_validation(tmp_path: Path) -> None:
+    splits = load_splits(tiny_scenario(tmp_path, Path("base"), "data.files.validation_fraction=0.3"))
+    assert splits.validation.patient_count == 6
+    assert sum(part.patient_count for part in splits.hospitals) == 14
+
+
+def test_validation_files_leave_the_training_files_whole(tmp_path: Path) -> None:
+    write_rows(tmp_path / "data" / "held.csv", "v", patients=3)
+    scenario = tiny_scenario(tmp_path, Path("base"), 'data.files.validation=["held.csv"]')
+    splits = load_splits(scenario)
+    assert splits.validation.patient_count == 3
+    assert sum(part.patient_count for part in splits.hospitals) == 20
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_gives_others(tmp_path: Path) -> None:
+    def texts(*overrides: str) -> list[tuple[str, ...]]:
+        return [part.texts for part in parts(load_splits(tiny_scenario(tmp_path, Path("base"), *overrides)))]
+
+    assert texts() == texts()
+    assert texts() != texts("seed=4")
+
+
+def test_notes_make_as_many_hospitals_as_they_are_asked_for(tmp_path: Path) -> None:
+    notes = tiny_scenario(tmp_path, Path("base")).model_dump(mode="json")
+    notes["data"] = {
+        "notes": {"hospitals": 3, "patients_per_hospital": 4, "validation_patients": 2, "test_patients": 5}
+    }
+    splits = load_splits(Scenario.model_validate(notes))
+    assert [part.patient_count for part in parts(splits)] == [4, 4, 4, 2, 5]
+
+
+def test_unfit_data_are_told_without_a_record_and_before_a_model_is_loaded(tmp_path: Path) -> None:
+    scenario = tiny_scenario(tmp_path, Path("no such base"), "data.files.columns.label=verdict")
+    with pytest.raises(DataError) as caught:
+        build_world(scenario)
+    shown = f"{caught.value} {caught.value.hint} {caught.value.problems}"
+    assert "train.csv" in shown
+    assert "verdict" in shown
+    assert CANARY not in shown
+
+
+# --- the plan ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [1.0, 8.0])
+def test_the_noise_keeps_the_target_and_wastes_nothing(tmp_path: Path, target: float) -> None:
+    scenario = calibrated(tmp_path, target)
+    plan = finish_plan(scenario.plan, 2, IDENTITY)
+    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
+    assert epsilon(mechanism) <= target
+    assert epsilon(replace(mechanism, noise_multiplier=mechanism.noise_multiplier - 2e-4)) > target
+
+
+def calibrated(folder: Path, target: float) -> Scenario:
+    values = tiny_scenario(folder, Path("base")).model_dump(mode="json")
+    values["plan"]["privacy"] |= {"noise_multiplier": None, "epsilon": target}
+    return Scenario.model_validate(values)
+
+
+def test_a_given_noise_is_taken_as_it_is(tmp_path: Path) -> None:
+    plan = finish_plan(tiny_scenario(tmp_path, Path("base")).plan, 2, IDENTITY)
+    assert plan.privacy.noise_multiplier == 1.0
+    assert (plan.sites, plan.base) == (2, IDENTITY)
+
+
+def test_an_epsilon_out_of_reach_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        finish_plan(calibrated(tmp_path, 1e-9).plan, 2, IDENTITY)
+
+
+CHANGES = (
+    "plan.name=other",
+    "plan.rounds=3",
+    "plan.minimum_sites=2",
+    "plan.seed=2",
+    "plan.task.max_tokens=8",
+    "plan.task.pool_layers=2",
+    'plan.task.positive_label="none"',
+    "plan.adapter.method=head",
+    "plan.adapter.rank=1",
+    "plan.adapter.feature_scale=2.0",
+    'plan.adapter.targets=["key"]',
+    "plan.privacy.unit=record",
+    "plan.privacy.noise_multiplier=1.5",
+    "plan.privacy.delta=1e-6",
+    "plan.privacy.sampling_rate=0.4",
+    "plan.privacy.divisor=5.0",
+    "plan.privacy.clip_norm=0.5",
+    "plan.privacy.grid_bits=12",
+    "plan.local.steps=3",
+    "plan.local.learning_rate=0.25",
+    "plan.local.head_learning_rate=0.25",
+    "plan.server.learning_rate=0.5",
+    "plan.stopping.patience_rounds=1",
+    "hospitals.count=3",
+)
+
+
+def test_any_change_of_the_plan_changes_its_digest(tmp_path: Path) -> None:
+    def digest(*overrides: str) -> str:
+        scenario = tiny_scenario(tmp_path, Path("base"), *overrides)
+        return finish_plan(scenario.plan, scenario.hospitals.count, IDENTITY).digest
+
+    digests = [digest(), *(digest(change) for change in CHANGES)]
+    assert len(set(digests)) == len(CHANGES) + 1
+    same = ("compute.threads=1", "compute.tokens_per_batch=64", "seed=9", "network.drop=0.5", "output=elsewhere")
+    assert {digest(change) for change in same} == {digests[0]}
+
+
+def test_another_base_gives_another_digest(tmp_path: Path) -> None:
+    draft = tiny_scenario(tmp_path, Path("base")).plan
+    other = BaseIdentity(name="tiny", files={"config.json": "1" * 64})
+    assert finish_plan(draft, 2, IDENTITY).digest != finish_plan(draft, 2, other).digest
+
+
+# --- everything together -------------------------------------------------------------------------------------------
+
+
+def test_two_builds_of_a_scenario_agree_on_plan_and_start(tmp_path: Path, tiny_base: Path) -> None:
+    one, other = (build_world(tiny_scenario(tmp_path, tiny_base)) for _ in range(2))
+    assert one.plan.digest == other.plan.digest
+    assert one.model.start.tobytes() == other.model.start.tobytes()
+    assert one.model.basis().tobytes() == other.model.basis().tobytes()
+    assert one.sites == ("hospital-1", "hospital-2")
+    assert (one.base_name, one.plan.base.name, one.plan.sites) == ("tiny", "tiny", 2)
+
+
+def test_a_world_prints_nothing_of_its_rows(tmp_path: Path, tiny_base: Path) -> None:
+    world = build_world(tiny_scenario(tmp_path, tiny_base))
+    assert CANARY not in f"{world!r} {world.splits!r} {world.splits.test!r}"
