@@ -21,7 +21,7 @@ from common.tasks.text_classification import FeatureMap
 
 FEATURE_MAP_NAME = "feature_map.safetensors"
 PACKAGE_PREFIX = "package:"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+_OTHER_FILES = ("model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ def find_base(reference: str) -> Path:
 
 def _package_folder(reference: str) -> Path:
     package, _, inside = reference.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a part of the name is no package, or no name at all
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             f"Python package {package} is not installed",
@@ -72,7 +75,7 @@ def _package_folder(reference: str) -> Path:
 def identify_base(folder: Path, name: str) -> BaseIdentity:
     """Name and SHA-256 of every file that decides what the base computes."""
     names = ["config.json", *sorted(path.name for path in folder.glob("*.safetensors"))]
-    names += [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    names += [name for name in _OTHER_FILES if (folder / name).is_file()]
     return BaseIdentity(name=name, files={name: file_digest(folder / name) for name in names})
 
 

@@ -46,7 +46,7 @@ class SitePrivacy:
     Args:
         site: Its name.
         steps: Noised steps in its book, whether or not their outcome arrived.
-        epsilon: ε of those steps at the plan's δ; infinite without noise.
+        epsilon: ε of the whole plan at its δ, also after an early stop (which depends on results).
         epsilon_by_round: ε after each round; values for rounds that a run stopped short of are not shown.
     """
 

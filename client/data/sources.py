@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from client.data.records import Records, build_records
 from client.data.tables import Table, read_table, rows_in_words
@@ -26,13 +26,18 @@ class DataColumns(StrictConfig):
     text: str = Field("text", min_length=1, description="the text to classify")
     label: str = Field("label", min_length=1, description="one of the plan's labels")
     patient: str | None = Field(
-        "patient_id", min_length=1, description="whose row it is; null: each row its own patient"
+        "patient_id", description="whose row it is; the empty string: each row is its own patient"
     )
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that a file must have."""
         return (self.text, self.label) if self.patient is None else (self.text, self.label, self.patient)
+
+    @field_validator("patient")
+    @classmethod
+    def _empty_is_none(cls, name: str | None) -> str | None:
+        return name or None  # TOML has no null
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

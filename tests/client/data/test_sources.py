@@ -327,3 +327,8 @@ def test_no_error_holds_a_value_of_a_row(tmp_path, name):
     shown += traceback.format_exception_only(error)
     assert error.problems
     assert not any(secret in text for text in shown for secret in (CANARY, "7749"))
+
+
+def test_no_patient_column_can_be_said_in_toml():
+    assert DataColumns(patient="").patient is None
+    assert DataColumns(patient="").names == ("text", "label")

@@ -20,7 +20,15 @@ from tests.plans import make_plan
 from tests.sources import SeededSource
 
 PATIENTS = ["a", "a", "b", "c", "c", "c", "d"]
-TEXTS = ["the patient had a rash", "no fever", "pain after drug", "mild rash resolved", "history of pain", "new drug", "well"]
+TEXTS = [
+    "the patient had a rash",
+    "no fever",
+    "pain after drug",
+    "mild rash resolved",
+    "history of pain",
+    "new drug",
+    "well",
+]
 LABELS = [1, 0, 1, 1, 0, 0, 0]
 
 

@@ -24,7 +24,14 @@ SITES = {
     "two": (["severe reaction after drug", "well again"], [1, 0]),
 }
 NOTHING = np.zeros(0, dtype=np.float32)
-NOISELESS = {"noise_multiplier": 0.0, "sampling_rate": 1.0, "divisor": 3.0, "clip_norm": 0.4, "grid_bits": 24, "unit": "record"}
+NOISELESS = {
+    "noise_multiplier": 0.0,
+    "sampling_rate": 1.0,
+    "divisor": 3.0,
+    "clip_norm": 0.4,
+    "grid_bits": 24,
+    "unit": "record",
+}
 
 
 def trainers(folder: Path, plan: Plan) -> tuple[TrainableModel, dict[str, LocalTrainer]]:
@@ -48,7 +55,9 @@ def loop_update(model: TrainableModel, plan: Plan, site: str, weights: np.ndarra
         total = np.zeros(len(weights))
         for row in range(len(texts)):
             (batch,) = features.batches(np.array([row]), 1000)
-            gradient = loop_gradients(model.module, batch, torch.tensor([labels[row]]), model.parameters("full"), pooled=False)
+            gradient = loop_gradients(
+                model.module, batch, torch.tensor([labels[row]]), model.parameters("full"), pooled=False
+            )
             gradient = gradient[0].numpy().astype(np.float64)
             total += gradient * min(1.0, plan.privacy.clip_norm / np.linalg.norm(gradient))
         velocity = plan.local.momentum * velocity + total / plan.privacy.divisor
@@ -58,14 +67,18 @@ def loop_update(model: TrainableModel, plan: Plan, site: str, weights: np.ndarra
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_without_noise_a_run_is_federated_averaging_in_plain_loops(tiny_base: Path, schedule: str) -> None:
-    plan = make_plan(privacy=NOISELESS, local={"schedule": schedule, "warmup_steps": 1, "head_learning_rate": 0.2}, rounds=3)
+    plan = make_plan(
+        privacy=NOISELESS, local={"schedule": schedule, "warmup_steps": 1, "head_learning_rate": 0.2}, rounds=3
+    )
     model, made = trainers(tiny_base, plan)
     ours, loop = model.start.copy(), model.start.astype(np.float64)
     for number in range(1, plan.rounds + 1):
         updates = [trainer.train(RoundOrder(plan.digest, number, ours, NOTHING)) for trainer in made.values()]
         ours = ours + np.mean(updates, axis=0)
         first = (number - 1) * plan.local.steps
-        loop = loop + np.mean([loop_update(model, plan, site, loop.astype(np.float32), first) for site in SITES], axis=0)
+        loop = loop + np.mean(
+            [loop_update(model, plan, site, loop.astype(np.float32), first) for site in SITES], axis=0
+        )
     assert np.abs(loop - model.start).max() > 0.01
     assert np.allclose(ours, loop, atol=2e-5)
 
@@ -107,7 +120,11 @@ def _killed(*_: object) -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("constant", [0.5, 1, 1, 1, 1, 1]), ("linear", [0.5, 1, 1, 0.75, 0.5, 0.25]), ("cosine", [0.5, 1, 1, 0.8536, 0.5, 0.1464])],
+    [
+        ("constant", [0.5, 1, 1, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1, 1, 0.8536, 0.5, 0.1464]),
+    ],
 )
 def test_schedule_by_hand(schedule: str, expected: list[float]) -> None:
     local = LocalConfig(steps=6, learning_rate=1.0, schedule=schedule, warmup_steps=2)
