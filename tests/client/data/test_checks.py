@@ -53,8 +53,8 @@ def test_a_label_that_never_occurs_is_named():
     assert level_and_sentence(found) == ("warn", "no row is labelled unclear")
 
 
-def test_one_label_alone_teaches_nothing():
-    assert level_and_sentence(finding("labels", rows(100, label=lambda row: 1))) == ("fail", "no row is labelled none")
+def test_one_label_alone_is_no_failure_because_other_sites_may_have_the_rest():
+    assert level_and_sentence(finding("labels", rows(100, label=lambda row: 1))) == ("warn", "no row is labelled none")
 
 
 @pytest.mark.parametrize(("events", "level"), [(4, "warn"), (5, "pass")])
