@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +35,7 @@ from common.files import write_durably
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.plan import PrivacyPlan
+from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
 from server.report import RESULTS_NAME, Judged, RunReport, SitePrivacy, is_finished, write_report
 from server.run import Observer
@@ -78,22 +80,32 @@ def resume_run(folder: Path, console: Console) -> Finished:
 
     Raises:
         UsageError: When the folder holds no run.
-        IntegrityError: When its plan is not the one that was started.
+        IntegrityError: When its plan is not the one that was started, or a file of it is damaged.
     """
     if not (folder / SCENARIO_NAME).is_file():
         raise UsageError(f"{folder} is not a run folder", hint="give a folder that `cloister-simulate run` has made")
     if is_finished(folder):
         return Finished(folder, f"{folder} is finished already; nothing to do")
-    scenario = scenario_from_values(json.loads((folder / SCENARIO_NAME).read_bytes()), str(folder / SCENARIO_NAME))
+    scenario = scenario_from_values(_read_table(folder / SCENARIO_NAME), str(folder / SCENARIO_NAME))
     world = _open_world(scenario, console)
     saved = folder / PLAN_NAME
-    if saved.is_file() and json.loads(saved.read_bytes())["digest"] != world.plan.digest:
+    if saved.is_file() and _read_table(saved).get("digest") != world.plan.digest:
         raise IntegrityError(
             f"the plan of {folder} is not the one that its scenario gives now",
             hint="the base model or the package has changed since; start a new run",
         )
     _write_plan(folder, world.plan)
     return _run_in(folder, world, console, resume=True)
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_bytes())
+    except ValueError:
+        table = None
+    if not isinstance(table, dict):
+        raise IntegrityError(f"{path} is damaged: it is not a JSON table", hint="restore it, or start a new run")
+    return table
 
 
 def _open_world(scenario: Scenario, console: Console) -> World:
@@ -136,15 +148,20 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _run_in(folder: Path, world: World, console: Console, *, resume: bool) -> Finished:
     with _alone(folder):
-        setting = _prepare(folder, world, console)
         try:
-            with watch(console, world.sites, world.plan.rounds) as view:
+            setting, done = _prepare(folder, world, console), _rounds_done(folder, world.plan)
+            with watch(console, world.sites, world.plan.rounds, done) as view:
                 federated = federate(setting, view, _show(view, world.plan), resume=resume)
+            return _finish(folder, world, setting, federated)
         except KeyboardInterrupt:
             raise CloisterError(
                 "the run was interrupted", hint=f"go on with: cloister-simulate run --resume {folder}"
             ) from None
-        return _finish(folder, world, setting, federated)
+
+
+def _rounds_done(folder: Path, plan: Plan) -> int:
+    saved = load_checkpoint(folder, plan.digest)
+    return 0 if saved is None else saved.round_number
 
 
 def _prepare(folder: Path, world: World, console: Console) -> Setting:
@@ -235,7 +252,8 @@ def _report(world: World, setting: Setting, federated: Federated) -> RunReport:
 
 def _site_privacy(plan: Plan, site: str, steps: int) -> SitePrivacy:
     mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
-    return SitePrivacy(site, steps, epsilon(mechanism, steps), epsilon_by_round(mechanism, plan.rounds))
+    # The whole plan's ε, also after an early stop: when to stop was decided after seeing the models.
+    return SitePrivacy(site, steps, epsilon(mechanism), epsilon_by_round(mechanism, plan.rounds))
 
 
 def _rows_by_label(plan: Plan, records: Records) -> dict[str, int]:

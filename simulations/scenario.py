@@ -93,6 +93,16 @@ class Scenario(StrictConfig):
     baseline: BaselineConfig = BaselineConfig()
     compute: ComputeConfig = ComputeConfig()
 
+    @model_validator(mode="after")
+    def _hospitals_fit(self) -> Self:
+        notes = self.data.notes
+        if notes is not None and self.hospitals != HospitalsConfig():
+            raise ValueError("[hospitals] is for [data.files]; `data.notes.hospitals` says how many write notes")
+        count = self.hospitals.count if notes is None else notes.hospitals
+        if self.plan.minimum_sites > count:
+            raise ValueError(f"`plan.minimum_sites` must be at most the {count} hospitals, or no round can ever count")
+        return self
+
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
     """Read a scenario file and apply `KEY.PATH=VALUE` overrides.

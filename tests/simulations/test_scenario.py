@@ -73,6 +73,7 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
         (["plan.adapter.method=bias", "plan.adapter.svd_refresh_rounds=1"], "plan", "needs method lora or lora-b"),
         (["plan.adapter.svd_refresh_rounds=1", "plan.server.optimizer=fedadam"], "plan", "needs server.optimizer"),
         (["data.notes.hospitals=2"], "data", "give exactly one of the tables [data.files] and [data.notes]"),
+        (["plan.minimum_sites=3"], "(whole file)", "`plan.minimum_sites` must be at most the 2 hospitals"),
         (["plan.mode=distributed"], "plan.mode", "input should be 'per-site'"),
     ],
 )
@@ -80,6 +81,15 @@ def test_an_impossible_combination_is_named(path: Path, overrides: list[str], wh
     problems = problems_of(path, *overrides)
     assert list(problems) == [where]
     assert rule in problems[where][0]
+
+
+def test_notes_say_for_themselves_how_many_hospitals_write_them(path: Path) -> None:
+    text = path.read_text()
+    notes = text[: text.index("[data.files]")] + "[data.notes]\nhospitals = 3\n"
+    path.write_text(notes)
+    assert load_scenario(path, ["plan.minimum_sites=3"]).data.notes is not None
+    assert "at most the 3 hospitals" in problems_of(path, "plan.minimum_sites=4")["(whole file)"][0]
+    assert "[hospitals] is for [data.files]" in problems_of(path, "hospitals.count=2")["(whole file)"][0]
 
 
 def test_no_source_of_data_is_a_problem(path: Path) -> None:
