@@ -112,7 +112,7 @@ class LiveView:
         )
         self._task = self._progress.add_task("rounds", total=rounds, completed=done, left="")
         self._began = time.monotonic()
-        self._parts = 0
+        self._parts = self._parts_of_round = 0
         self._draw()
 
     def site_started(self, site: str) -> None:
@@ -126,6 +126,7 @@ class LiveView:
         row = self._shown.sites[site]
         row.state, row.answers, row.seconds = "answered", row.answers + 1, time.monotonic() - row.started
         self._parts += 1
+        self._parts_of_round += 1
         self._progress.update(self._task, left=self._time_left())
         self._draw()
 
@@ -135,12 +136,14 @@ class LiveView:
         self._shown.losses.append(next(iter(figures.figures.values()), 0.0))
         for row in self._shown.sites.values():
             row.state = "waiting"
+        self._parts_of_round = 0
         self._progress.update(self._task, completed=figures.round_number)
+        self._progress.update(self._task, left=self._time_left())
         self._draw()
 
     def _time_left(self) -> str:
         rounds_left = self._shown.rounds - float(self._progress.tasks[0].completed)
-        parts_left = max(0.0, rounds_left * len(self._shown.sites) - self._parts % len(self._shown.sites))
+        parts_left = max(0.0, rounds_left * len(self._shown.sites) - self._parts_of_round)
         seconds = (time.monotonic() - self._began) / max(1, self._parts) * parts_left
         return f"about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
 

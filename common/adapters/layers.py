@@ -52,7 +52,10 @@ def check_pooled(encoder: nn.Module, pool_layers: int) -> None:
     """
     count = len(layer_stack(encoder).layers)
     if pool_layers > count:
-        raise ConfigError(f"task.pool_layers must be at most the base's {count} layers (found {pool_layers})")
+        raise ConfigError(
+            f"task.pool_layers must be at most the base's {count} layers (found {pool_layers})",
+            hint="1 pools the last layer alone",
+        )
 
 
 def adapted_layers(encoder: nn.Module, adapter: AdapterConfig) -> range:
