@@ -78,6 +78,36 @@ class BaselineConfig(StrictConfig):
     head_learning_rate: PositiveFloat = Field(5e-3, description="of AdamW on the head")
 
 
+class PublicStartConfig(StrictConfig):
+    """A public starting point: the base is first fine-tuned on synthetic public sentences, which costs no ε."""
+
+    seed: Count = Field(
+        1, description="public seed of sentences and order; apart from the simulation's, so that repeats share one base"
+    )
+    sentences: PositiveInt = Field(9600, description="synthetic case-report sentences that the base is trained on")
+    epochs: PositiveInt = Field(1, description="passes over the sentences")
+    batch_rows: PositiveInt = Field(64, description="sentences a step")
+    learning_rate: PositiveFloat = Field(1e-4, description="of AdamW on all layers, falling in a line to 0")
+    head_learning_rate: PositiveFloat = Field(5e-3, description="of AdamW on the head, which is thrown away")
+    warmup_steps: Count = Field(20, description="the rates rise from 0 over so many steps")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of each target that is spread over both answers"
+    )
+    mention_weight: Annotated[float, Field(ge=0)] = Field(
+        0.25, description="weight of telling whether a drug, an event, a condition, a symptom is mentioned at all"
+    )
+    map_sentences: Annotated[int, Field(ge=2)] = Field(
+        3000, description="further sentences that the feature map is fitted on"
+    )
+    whitening_power: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.25, description="features are divided by their variance to this power: 0 leaves them, 0.5 whitens fully"
+    )
+    whitening_floor: PositiveFloat = Field(
+        0.02, description="so many mean variances are added first, so that rare directions are not blown up"
+    )
+    feature_norm: PositiveFloat = Field(3.0, description="mean norm of the mapped features")
+
+
 class Scenario(StrictConfig):
     """Everything a simulation needs; only `plan` would be agreed with real hospitals."""
 
@@ -91,6 +121,7 @@ class Scenario(StrictConfig):
     network: Faults = Faults()
     measure: MeasureConfig = MeasureConfig()
     baseline: BaselineConfig = BaselineConfig()
+    public_start: PublicStartConfig | None = None
     compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")

@@ -16,7 +16,11 @@ from common.privacy.calibrate import noise_for
 from common.trainable import TrainableModel
 from simulations.notes import generate_notes
 from simulations.partition import partition_patients
+from simulations.public_start import OnStep, PublicStart, public_base
 from simulations.scenario import FilesConfig, Scenario
+
+BASES_NAME = "bases"
+"""Folder of the adapted bases, beside the run folders."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,11 +82,21 @@ def _from_files(scenario: Scenario, files: FilesConfig) -> Splits:
     return Splits(tuple(parts), validation, test)
 
 
-def open_base(scenario: Scenario) -> Base:
-    """Load the scenario's base model under its speed settings."""
+def open_base(scenario: Scenario, on_step: OnStep | None = None) -> Base:
+    """Load the scenario's base model under its speed settings, with its public start where it wants one.
+
+    Args:
+        scenario: What to load.
+        on_step: Told about the training of a public start that is not there yet; it takes minutes.
+    """
     if scenario.compute.threads:
         torch.set_num_threads(scenario.compute.threads)
-    return load_base(find_base(scenario.base), scenario.base_name, scenario.compute)
+    folder, name = find_base(scenario.base), scenario.base_name
+    if scenario.public_start is not None:
+        start = PublicStart(folder, name, scenario.public_start, scenario.plan.task, scenario.compute)
+        # Another name too: an adapter of this base put on the original one would load, and be wrong.
+        folder, name = public_base(start, Path(scenario.output) / BASES_NAME, on_step), f"{name}-public-start"
+    return load_base(folder, name, scenario.compute)
 
 
 def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity) -> Plan:
