@@ -85,30 +85,38 @@ class Comparison:
 def compare_arms(scenario: Scenario, seeds: int, epsilons: tuple[float, ...], console: Console) -> Comparison:
     """Run every arm for every ε and seed; write table, figures and picture into a folder.
 
+    Guarantees:
+        Data that do not fit, and a base that cannot be loaded, are refused before there is a folder.
+
     Args:
         scenario: What to compare.
         seeds: So many repeats; each has its own split, partition and noise.
-        epsilons: Targets in place of the scenario's own; none for the scenario's.
+        epsilons: Targets in place of the scenario's own ε or noise; none for the scenario's.
         console: For progress.
 
     Raises:
-        ConfigError: When an ε is given and the scenario fixes the noise, or when a check fails.
+        ConfigError: When there is no target because the scenario fixes the noise, or when a check fails.
     """
-    targets = epsilons or (scenario.plan.privacy.epsilon,)
-    if any(target is None for target in targets):
+    given = epsilons or (scenario.plan.privacy.epsilon,)
+    targets = tuple(dict.fromkeys(target for target in given if target is not None))
+    if not targets:
         raise ConfigError(
             "compare needs a target ε", hint="give --epsilon, or plan.privacy.epsilon in place of noise_multiplier"
         )
     results: dict[tuple[str, float | None], list[float]] = {}
-    folder = new_folder(Path(scenario.output), f"{scenario.plan.name}-comparison")
+    folder: Path | None = None
     for seed in range(scenario.seed, scenario.seed + seeds):
-        seed_run = _SeedRun(scenario.model_copy(update={"seed": seed}), folder / f"seed-{seed}", console)
-        for arm, spent, value in seed_run.all_arms(tuple(float(target) for target in targets if target is not None)):
+        seed_run = _SeedRun(scenario.model_copy(update={"seed": seed}), console)
+        folder = folder or new_folder(Path(scenario.output), f"{scenario.plan.name}-comparison")
+        seed_run.folder = folder / f"seed-{seed}"
+        for arm, spent, value in seed_run.all_arms(targets):
             results.setdefault((arm, spent), []).append(value)
             console.print(
                 f"seed {seed}  {arm}{'' if spent is None else f', ε {spent:g}'}: {metric_of(scenario)} {value:.4f}",
                 highlight=False,
             )
+    if folder is None:
+        raise ValueError("at least one seed")
     rows = tuple(Row(arm, spent, tuple(values)) for (arm, spent), values in results.items())
     return _write(folder, scenario, rows, metric_of(scenario))
 
@@ -119,10 +127,12 @@ def metric_of(scenario: Scenario) -> str:
 
 
 class _SeedRun:
-    """One seed's data, models and features, shared by all arms."""
+    """One seed's data, models and features, shared by all arms; `folder` is set once it is known that they fit."""
 
-    def __init__(self, scenario: Scenario, folder: Path, console: Console) -> None:
-        self.scenario, self.folder, self._console = scenario, folder, console
+    folder: Path
+
+    def __init__(self, scenario: Scenario, console: Console) -> None:
+        self.scenario, self._console = scenario, console
         with console.status(f"seed {scenario.seed}: data, base model and frozen layers"):
             self._world: World = build_world(scenario)
             refuse_unfit(check_data(self._world.splits, scenario))
