@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -16,7 +16,9 @@ from rich.table import Table
 
 from common.errors import CloisterError, ConfigError, UsageError
 from common.findings import Finding
-from simulations.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from simulations.scenario import Scenario
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +29,7 @@ app = typer.Typer(
         "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
         "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
         "package: `demo`, `adverse-events`.\n\n"
-        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 16 too few sites."
+        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 16 too few sites, 75 try again later."
     ),
 )
 
@@ -82,6 +84,11 @@ def run(
         raise UsageError(
             "give a scenario or --resume RUN_FOLDER, not both", hint="for example: cloister-simulate run demo"
         )
+    if resume is not None and (overrides or data or output):
+        raise UsageError(
+            "--resume goes on with the run as it was started, so --set, --data and --output cannot change it",
+            hint="leave them out (also CLOISTER_DATA and CLOISTER_OUTPUT), or start a new run",
+        )
     if resume is not None:
         finished = resume_run(resume, _stderr())
     else:
@@ -134,6 +141,8 @@ def compare(
 
 
 def _open(scenario: str, overrides: list[str] | None, data: str | None, output: str | None) -> Scenario:
+    from simulations.scenario import load_scenario
+
     changes = list(overrides or ())
     if data is not None:
         changes.append(f"data.files.folder={json.dumps(str(Path(data).resolve()))}")
@@ -143,9 +152,18 @@ def _open(scenario: str, overrides: list[str] | None, data: str | None, output: 
 
 
 def find_scenario(name: str) -> Path:
-    """A scenario's file: a path, or the name of one that comes with the package."""
-    packaged = _PACKAGED / f"{name}.toml"
-    return packaged if "/" not in name and packaged.is_file() and not Path(name).is_file() else Path(name)
+    """A scenario's file: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: When it is neither.
+    """
+    packaged = {path.stem: path for path in sorted(_PACKAGED.glob("*.toml"))}
+    if not Path(name).exists() and name in packaged:
+        return packaged[name]
+    if not Path(name).exists():
+        hint = f"give the path of a TOML file, or one that comes with the package: {', '.join(packaged)}"
+        raise ConfigError(f"there is no scenario {name}", hint=hint)
+    return Path(name)
 
 
 def _findings_table(findings: tuple[Finding, ...]) -> Table:

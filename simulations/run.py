@@ -30,7 +30,7 @@ from client.data.records import Records
 from client.training.dp_step import TrainingSet
 from client.training.self_test import check_gradients
 from common.canonical import canonical_bytes
-from common.errors import CloisterError, IntegrityError, TryAgainError, UsageError
+from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainError, UsageError
 from common.files import write_durably
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
@@ -118,12 +118,26 @@ def _open_world(scenario: Scenario, console: Console) -> World:
 
 
 def new_folder(output: Path, name: str) -> Path:
-    """Make a folder below `output` that is named after the study and the time."""
+    """Make a folder below `output` that is named after the study and the time.
+
+    Raises:
+        ConfigError: When nothing can be made there.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        return _free_folder(output, name)
+    except OSError as error:
+        raise ConfigError(
+            f"output folder {output} cannot be used: {type(error).__name__}", hint="choose another with --output"
+        ) from None
+
+
+def _free_folder(output: Path, name: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         folder = output / f"{name}-{stamp}{suffix}"
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             continue
         return folder

@@ -375,6 +375,14 @@ def test_two_runs_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None
     assert all(folder.is_dir() and folder.name.startswith("study-") for folder in folders)
 
 
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for output, name in ((tmp_path / "file", "FileExistsError"), (tmp_path / "file" / "runs", "NotADirectoryError")):
+        with pytest.raises(ConfigError, match=f"output folder {output} cannot be used: {name}") as caught:
+            new_folder(output, "study")
+        assert "--output" in caught.value.hint
+
+
 def test_data_are_described_by_file_names_alone(tmp_path: Path) -> None:
     scenario = tiny_scenario(tmp_path, Path("base"))
     assert describe_data(scenario) == "Private rows from train.csv, shared out to the sites by patient."
