@@ -21,7 +21,13 @@ from common.tasks.text_classification import FeatureMap
 
 FEATURE_MAP_NAME = "feature_map.safetensors"
 PACKAGE_PREFIX = "package:"
-_OTHER_FILES = ("model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+_OTHER_FILES = (
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "special_tokens_map.json",
+)
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from client.data.records import Records
@@ -33,16 +30,17 @@ from common.canonical import canonical_bytes
 from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainError, UsageError
 from common.files import write_durably
 from common.plan import Plan
-from common.privacy.accountant import epsilon, epsilon_by_round
+from common.privacy.accountant import epsilon_by_round
 from common.privacy.plan import PrivacyPlan
 from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
-from server.report import RESULTS_NAME, Judged, RunReport, SitePrivacy, is_finished, write_report
+from server.report import RESULTS_NAME, is_finished, write_report
 from server.run import Observer
 from server.state import RoundSummary
 from simulations.check import check_data, refuse_unfit
 from simulations.federation import Federated, Setting, federate
 from simulations.measure import WatchedEvaluator
+from simulations.run_report import build_report, last_lines
 from simulations.scenario import Scenario, scenario_from_values
 from simulations.view import RoundFigures, View, watch
 from simulations.world import World, build_world
@@ -50,7 +48,6 @@ from simulations.world import World, build_world
 SCENARIO_NAME = "scenario.json"
 PLAN_NAME = "plan.json"
 ADAPTER_NAME = "adapter"
-_PACKAGES = ("cloister", "torch", "transformers", "peft", "opacus", "dp-accounting")
 
 
 @dataclass(frozen=True)
@@ -109,8 +106,12 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def _open_world(scenario: Scenario, console: Console) -> World:
-    with console.status("reading data and loading the base model"):
-        world = build_world(scenario)
+    with console.status("reading data and loading the base model") as status:
+
+        def on_step(done: int, total: int) -> None:
+            status.update(f"making the public start, once: step {done} of {total}")
+
+        world = build_world(scenario, on_step)
     refuse_unfit(check_data(world.splits, scenario))
     with console.status("checking per-record gradients against a plain loop"):
         check_gradients(world.model)
@@ -237,69 +238,9 @@ def _figures(summary: RoundSummary) -> dict[str, float]:
 
 def _finish(folder: Path, world: World, setting: Setting, federated: Federated) -> Finished:
     model = federated.outcome.model
-    report = _report(world, setting, federated)
+    report = build_report(world, setting.evaluator, federated)
     (folder / RESULTS_NAME).unlink(missing_ok=True)  # first: what follows replaces what it vouches for
     shutil.rmtree(folder / ADAPTER_NAME, ignore_errors=True)
     world.model.export(world.base_name, model.weights, model.basis, folder / ADAPTER_NAME)
     write_report(report, folder)
-    return Finished(folder, _summary(folder, report))
-
-
-def _report(world: World, setting: Setting, federated: Federated) -> RunReport:
-    evaluator, model = setting.evaluator, federated.outcome.model
-    if not isinstance(evaluator, WatchedEvaluator):
-        raise TypeError("a simulated run is judged on both public sets")
-    validation = evaluator.validation.evaluate(model.weights, model.basis)
-    test = evaluator.test.evaluate(model.weights, model.basis)
-    return RunReport(
-        plan=world.plan,
-        outcome=federated.outcome,
-        privacy=tuple(_site_privacy(world.plan, name, steps) for name, steps in federated.steps_charged.items()),
-        data=describe_data(world.scenario),
-        trained_values=world.model.spec.dimension,
-        validation=Judged(validation, _rows_by_label(world.plan, world.splits.validation)),
-        test=Judged(test, _rows_by_label(world.plan, world.splits.test)),
-        seconds=federated.seconds,
-        versions={name: version(name) for name in _PACKAGES},
-    )
-
-
-def _site_privacy(plan: Plan, site: str, steps: int) -> SitePrivacy:
-    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
-    # The whole plan's ε, also after an early stop: when to stop was decided after seeing the models.
-    return SitePrivacy(site, steps, epsilon(mechanism), epsilon_by_round(mechanism, plan.rounds))
-
-
-def _rows_by_label(plan: Plan, records: Records) -> dict[str, int]:
-    counts = np.bincount(records.labels, minlength=len(plan.task.labels))
-    return dict(zip(plan.task.labels, counts.tolist(), strict=True))
-
-
-def describe_data(scenario: Scenario) -> str:
-    """One sentence about where the rows come from; names files, never rows."""
-    if scenario.data.files is not None:
-        return f"Private rows from {', '.join(scenario.data.files.train)}, shared out to the sites by patient."
-    return "Synthetic clinical notes that the project writes itself; nobody's data."
-
-
-def _round_up(value: float) -> str:
-    """Two decimals, never less than the value: a cost must not look smaller than it is."""
-    return f"{math.ceil(value * 100) / 100:.2f}" if math.isfinite(value) else "infinite"
-
-
-def _summary(folder: Path, report: RunReport) -> str:
-    worst = max(report.privacy, key=lambda site: site.epsilon)
-    metrics = report.test.evaluation.metrics if report.test else {}
-    reached = ", ".join(
-        f"{name.upper() if name != 'accuracy' else name} {value:.3f}" for name, value in sorted(metrics.items())
-    )
-    terms = report.plan.privacy
-    return "\n".join(
-        (
-            f"reached: {reached} on the public test set ({len(report.outcome.rounds)} rounds, {report.seconds:.0f} s)",
-            f"cost:    ε = {_round_up(worst.epsilon)} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
-            f"folder:  {folder}",
-            f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",
-            "         `cloister-simulate compare` with the same scenario sets this run beside its baselines",
-        )
-    )
+    return Finished(folder, last_lines(folder, report))

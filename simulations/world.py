@@ -110,9 +110,9 @@ def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity) -> Plan:
     return Plan(**{**sections, "privacy": terms, "sites": sites, "base": base})
 
 
-def build_world(scenario: Scenario) -> World:
+def build_world(scenario: Scenario, on_step: OnStep | None = None) -> World:
     """Data, plan and model of a scenario, in this order, so that unfit data are reported before a model is loaded."""
     splits = load_splits(scenario)
-    base = open_base(scenario)
+    base = open_base(scenario, on_step)
     plan = finish_plan(scenario.plan, len(splits.hospitals), base.identity)
     return World(scenario, plan, base.identity.name, TrainableModel(base, plan, scenario.compute), splits)

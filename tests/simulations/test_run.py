@@ -3,7 +3,6 @@
 import fcntl
 import io
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ import simulations.run
 from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainError, UsageError
 from server.report import is_finished
 from simulations.measure import WatchedEvaluator
-from simulations.run import Finished, describe_data, new_folder, resume_run, start_run
+from simulations.run import Finished, new_folder, resume_run, start_run
 from tests.tiny_base import make_tiny_base
 from tests.tiny_scenario import CANARY, tiny_scenario
 
@@ -381,20 +380,6 @@ def test_an_output_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) ->
         with pytest.raises(ConfigError, match=f"output folder {output} cannot be used: {name}") as caught:
             new_folder(output, "study")
         assert "--output" in caught.value.hint
-
-
-def test_data_are_described_by_file_names_alone(tmp_path: Path) -> None:
-    scenario = tiny_scenario(tmp_path, Path("base"))
-    assert describe_data(scenario) == "Private rows from train.csv, shared out to the sites by patient."
-    notes = tiny_scenario(tmp_path, Path("base")).model_dump(mode="json")
-    notes["data"] = {"notes": {}}
-    made = simulations.run.scenario_from_values(notes, "test")
-    assert "nobody's data" in describe_data(made)
-
-
-@pytest.mark.parametrize(("value", "shown"), [(1.0, "1.00"), (1.001, "1.01"), (2.999, "3.00"), (math.inf, "infinite")])
-def test_a_cost_is_never_rounded_down(value: float, shown: str) -> None:
-    assert simulations.run._round_up(value) == shown
 
 
 def test_the_test_set_is_watched_only_where_it_was_asked_for(

@@ -73,6 +73,7 @@ def test_the_same_seed_gives_the_same_parts_and_another_gives_others(tmp_path: P
 
 def test_notes_make_as_many_hospitals_as_they_are_asked_for(tmp_path: Path) -> None:
     notes = tiny_scenario(tmp_path, Path("base")).model_dump(mode="json")
+    del notes["hospitals"]
     notes["data"] = {
         "notes": {"hospitals": 3, "patients_per_hospital": 4, "validation_patients": 2, "test_patients": 5}
     }
