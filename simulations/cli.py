@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.config_file import read_toml
 from common.errors import CloisterError, ConfigError, UsageError
 from common.findings import Finding
 
@@ -143,12 +144,18 @@ def compare(
 def _open(scenario: str, overrides: list[str] | None, data: str | None, output: str | None) -> Scenario:
     from simulations.scenario import load_scenario
 
-    changes = list(overrides or ())
+    path, changes = find_scenario(scenario), list(overrides or ())
     if data is not None:
+        table = read_toml(path).get("data")
+        if not isinstance(table, dict) or "files" not in table:
+            raise UsageError(
+                f"--data is for scenarios with [data.files], and {scenario} has none",
+                hint="leave it out (also CLOISTER_DATA in the environment)",
+            )
         changes.append(f"data.files.folder={json.dumps(str(Path(data).resolve()))}")
     if output is not None:
         changes.append(f"output={json.dumps(output)}")
-    return load_scenario(find_scenario(scenario), changes)
+    return load_scenario(path, changes)
 
 
 def find_scenario(name: str) -> Path:

@@ -11,6 +11,7 @@ from client.data.records import Records
 from client.data.sources import read_records
 from client.data.splits import split_by_patient
 from common.base_model import Base, find_base, load_base
+from common.errors import ConfigError, DataError, Problem
 from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
 from common.privacy.calibrate import noise_for
 from common.trainable import TrainableModel
@@ -69,17 +70,30 @@ def load_splits(scenario: Scenario) -> Splits:
 
 
 def _from_files(scenario: Scenario, files: FilesConfig) -> Splits:
-    labels = scenario.plan.task.labels
-    train, test = (
-        read_records([Path(files.folder) / name for name in names], files.columns, labels)
-        for names in (files.train, files.test)
-    )
-    if files.validation:
-        validation = read_records([Path(files.folder) / name for name in files.validation], files.columns, labels)
-    else:
+    sets = _read_sets(files, scenario.plan.task.labels)
+    train, validation = sets["train"], sets.get("validation")
+    if validation is None:
         train, validation = split_by_patient(train, files.validation_fraction, scenario.seed)
     parts = partition_patients(train, scenario.hospitals.count, scenario.seed, scenario.hospitals.skew)
-    return Splits(tuple(parts), validation, test)
+    return Splits(tuple(parts), validation, sets["test"])
+
+
+def _read_sets(files: FilesConfig, labels: tuple[str, ...]) -> dict[str, Records]:
+    """Rows of each set that has files; the problems of all sets at once."""
+    folder = Path(files.folder)
+    if not folder.is_dir():
+        raise DataError(f"data folder {folder} does not exist", hint="--data FOLDER says where the files are")
+    sets: dict[str, Records] = {}
+    problems: list[Problem] = []
+    for name, listed in (("train", files.train), ("test", files.test), ("validation", files.validation)):
+        try:
+            sets |= {name: read_records([folder / file for file in listed], files.columns, labels)} if listed else {}
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        count = len(problems)
+        raise DataError(f"the data cannot be used: {count} problem{'s' if count != 1 else ''}", tuple(problems))
+    return sets
 
 
 def open_base(scenario: Scenario, on_step: OnStep | None = None) -> Base:
@@ -88,7 +102,12 @@ def open_base(scenario: Scenario, on_step: OnStep | None = None) -> Base:
     Args:
         scenario: What to load.
         on_step: Told about the training of a public start that is not there yet; it takes minutes.
+
+    Raises:
+        ConfigError: When there is no such base, or no such device.
     """
+    if scenario.compute.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("compute.device is cuda, but torch finds no GPU here", hint='set compute.device = "cpu"')
     if scenario.compute.threads:
         torch.set_num_threads(scenario.compute.threads)
     folder, name = find_base(scenario.base), scenario.base_name

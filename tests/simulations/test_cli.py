@@ -117,6 +117,7 @@ def test_help_does_not_wait_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         (("run", "--resume", "folder", "--set", "plan.rounds=3"), "--set, --data and --output cannot change it"),
         (("run", "--resume", "folder", "--output", "x"), "--set, --data and --output cannot change it"),
         (("run", "--resume", "/no/such/folder"), "/no/such/folder is not a run folder"),
+        (("check", "demo", "--data", "rows"), "--data is for scenarios with [data.files], and demo has none"),
         (("run", "demo", "--set", "plan.rounds"), "--set must look like KEY.PATH=VALUE (found 'plan.rounds')"),
     ],
 )

@@ -197,9 +197,7 @@ def test_a_data_folder_of_the_wrong_type_is_a_problem_and_no_crash(path: Path) -
     ids=lambda path: path.stem,
 )
 def test_every_packaged_scenario_parses(path: Path) -> None:
-    scenario = load_scenario(path)
-    assert scenario.plan.privacy.epsilon is not None
-    assert scenario.plan.privacy.unit == "patient"
+    assert load_scenario(path).plan.privacy.epsilon is not None
 
 
 def test_a_scenario_survives_the_way_through_its_plain_values(path: Path) -> None:

@@ -91,6 +91,29 @@ def test_unfit_data_are_told_without_a_record_and_before_a_model_is_loaded(tmp_p
     assert CANARY not in shown
 
 
+def test_the_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    files = ("train", "test", "validation")
+    scenario = tiny_scenario(tmp_path, Path("base"), *(f'data.files.{name}=["no-{name}.csv"]' for name in files))
+    with pytest.raises(DataError, match="3 problems") as caught:
+        load_splits(scenario)
+    assert [Path(problem.where).name for problem in caught.value.problems] == [f"no-{name}.csv" for name in files]
+
+
+def test_a_data_folder_that_is_not_there_is_one_problem(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"elsewhere does not exist") as caught:
+        load_splits(tiny_scenario(tmp_path, Path("base"), "data.files.folder=elsewhere"))
+    assert "--data" in caught.value.hint
+
+
+def test_a_device_that_is_not_there_is_one_sentence(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="torch finds no GPU") as caught:
+        build_world(tiny_scenario(tmp_path, tiny_base, "compute.device=cuda"))
+    assert caught.value.hint == 'set compute.device = "cpu"'
+
+
 # --- the plan ------------------------------------------------------------------------------------------------------
 
 
