@@ -68,7 +68,10 @@ def test_the_same_seed_gives_the_same_parts_and_another_gives_others(tmp_path: P
         return [part.texts for part in parts(load_splits(tiny_scenario(tmp_path, Path("base"), *overrides)))]
 
     assert texts() == texts()
-    assert texts() != texts("seed=4")
+    assert texts()[-2] != texts("seed=4")[-2], "other patients are set apart"
+    write_rows(tmp_path / "data" / "held.csv", "v", patients=3)
+    held = 'data.files.validation=["held.csv"]'
+    assert texts(held)[0] != texts(held, "seed=4")[0], "other patients are at the first hospital"
 
 
 def test_notes_make_as_many_hospitals_as_they_are_asked_for(tmp_path: Path) -> None:
