@@ -15,12 +15,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokeniz
 
 from common.canonical import file_digest
 from common.compute import ComputeConfig
+from common.config_file import PACKAGE_PREFIX
 from common.errors import ConfigError, IntegrityError
 from common.plan import BaseIdentity
 from common.tasks.text_classification import FeatureMap
 
 FEATURE_MAP_NAME = "feature_map.safetensors"
-PACKAGE_PREFIX = "package:"
 _OTHER_FILES = (
     "model.safetensors.index.json",
     "tokenizer.json",

@@ -21,10 +21,7 @@ class ComputeConfig(StrictConfig):
     )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 leaves the choice to torch")
     tokens_per_batch: Annotated[int, Field(ge=64)] = Field(
-        8192, description="padded tokens that pass the model at once"
-    )
-    cache_gigabytes: Annotated[float, Field(ge=0)] = Field(
-        4.0, description="the frozen layers' outputs are kept up to this size"
+        1024, description="padded tokens that pass the model at once; the shapes of batches follow from it alone"
     )
 
     @property

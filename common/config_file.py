@@ -8,6 +8,9 @@ from typing import Any
 
 from common.errors import ConfigError
 
+PACKAGE_PREFIX = "package:"
+"""A folder in a config that starts with this lies inside an installed Python package: `package:NAME/FOLDER`."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.

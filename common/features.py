@@ -11,13 +11,15 @@ import torch
 
 Rows = npt.NDArray[np.int64]
 
+_FINE_RUNGS = 32
+
 
 @dataclass(frozen=True)
 class Batch:
     """Padded rows.
 
     Attributes:
-        rows: Which rows of the features these are, shape `[B]`.
+        rows: Which rows of the features the first k rows are, shape `[k]`; the rest, up to B, is filling.
         values: Token ids `[B, L]` or hidden states `[B, L, H]`.
         mask: 1 where a token is, 0 where padding is, shape `[B, L]`.
     """
@@ -34,10 +36,12 @@ class Features:
     Attributes:
         values: All rows' tokens without padding.
         offsets: Row i is `values[offsets[i]:offsets[i + 1]]`, shape `[N + 1]`.
+        longest: No row is longer, and none is padded beyond; a public constant, which may end a model's positions.
     """
 
     values: torch.Tensor
     offsets: Rows
+    longest: int = 1 << 30
 
     def __repr__(self) -> str:
         return f"Features({len(self)} rows)"
@@ -50,13 +54,31 @@ class Features:
         """Tokens of each row, shape `[N]`."""
         return np.diff(self.offsets)
 
-    @property
-    def megabytes(self) -> float:
-        """Memory that the values take."""
-        return self.values.numel() * self.values.element_size() / 1e6
-
     def batches(self, rows: Rows, tokens_per_batch: int) -> Iterator[Batch]:
-        """Cut rows into padded batches, rows of like length together, each with at most so many padded tokens.
+        """Cut rows into batches of public shapes, for everything that touches private rows.
+
+        Guarantees:
+            A batch's shape depends on nothing but the rung that its rows' own lengths fall on, and every batch of a
+            rung has the same shape: missing rows are filled with rows of one empty token. So what a row computes to
+            does not depend on which other rows are there. Were the padding or the number of rows to follow from the
+            draw, a coordinator could choose weights under which one patient changes the gradients of all others: an
+            attention mask that overflows, or a softmax that hangs on the last bit.
+
+        Edge cases: No rows, no batches. A row longer than `tokens_per_batch` gets a batch of its own.
+
+        Args:
+            rows: Row numbers, shape `[k]`; every one appears once.
+            tokens_per_batch: Padded tokens of a batch; a public constant.
+        """
+        rungs = np.array([min(rung(int(length)), self.longest) for length in self.lengths[rows]], dtype=np.int64)
+        for width in np.unique(rungs)[::-1].tolist():
+            size = max(1, tokens_per_batch // width)
+            chosen = rows[rungs == width]
+            for start in range(0, len(chosen), size):
+                yield self._batch(chosen[start : start + size], width, size)
+
+    def compact_batches(self, rows: Rows, tokens_per_batch: int) -> Iterator[Batch]:
+        """Cut rows into batches without waste, rows of like length together; for public rows, or without privacy.
 
         Every row appears once. A row longer than the limit gets a batch of its own.
         """
@@ -66,7 +88,8 @@ class Features:
         while start < len(order):
             longest = max(1, int(lengths[order[start]]))
             end = start + max(1, tokens_per_batch // longest)
-            yield self._batch(rows[order[start:end]], longest)
+            chosen = rows[order[start:end]]
+            yield self._batch(chosen, longest, len(chosen))
             start = end
 
     @classmethod
@@ -74,20 +97,34 @@ class Features:
         """All rows one after the other; at least one part."""
         starts = np.cumsum([0, *(len(part.values) for part in parts)])
         offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
-        return cls(torch.cat([part.values for part in parts]), np.concatenate([*offsets, starts[-1:]]))
+        values = torch.cat([part.values for part in parts])
+        return cls(values, np.concatenate([*offsets, starts[-1:]]), max(part.longest for part in parts))
 
     def select(self, rows: Rows) -> Features:
         """A copy of some rows, in the given order."""
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.lengths[rows])])
         starts = np.repeat(self.offsets[rows] - offsets[:-1], self.lengths[rows])
         places = torch.from_numpy(starts + np.arange(int(offsets[-1])))
-        return Features(self.values[places.to(self.values.device)], offsets)
+        return Features(self.values[places.to(self.values.device)], offsets, self.longest)
 
-    def _batch(self, rows: Rows, longest: int) -> Batch:
-        places = self.offsets[rows][:, None] + np.arange(longest)
-        kept = np.arange(longest) < self.lengths[rows][:, None]
+    def _batch(self, rows: Rows, width: int, size: int) -> Batch:
+        places = np.zeros((size, width), dtype=np.int64)
+        kept = np.zeros((size, width), dtype=np.bool_)
+        places[: len(rows)] = self.offsets[rows][:, None] + np.arange(width)
+        kept[: len(rows)] = np.arange(width) < self.lengths[rows][:, None]
         index = torch.from_numpy(np.where(kept, places, 0)).to(self.values.device)
         mask = torch.from_numpy(kept).to(self.values.device)
         values = self.values[index]
         values = values * mask.reshape(mask.shape + (1,) * (values.dim() - 2)).to(values.dtype)
+        mask[len(rows) :, 0] = True  # a row without any token would be NaN in attention
         return Batch(rows, values, mask.long())
+
+
+def rung(length: int) -> int:
+    """The padded length of a row: 1, then 8, 16, 24, 32, 48, 64, 96, 128 and so on; a function of its own length."""
+    if length <= 1:
+        return 1
+    if length <= _FINE_RUNGS:
+        return -(-length // 8) * 8
+    power = 1 << (length - 1).bit_length()
+    return power * 3 // 4 if length <= power * 3 // 4 else power

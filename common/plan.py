@@ -19,6 +19,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
+_MOST_STEPS = 1_000_000
+"""Far beyond any fine-tune; a bound keeps the accountant's work bounded."""
+
 Unit = Literal["patient", "record"]
 Mode = Literal["per-site"]
 AdapterMethod = Literal["lora-b", "lora", "head", "bias"]
@@ -192,6 +195,8 @@ def _impossible(plan: PlanSections) -> list[str]:
         faults.append("`local.warmup_steps` must be smaller than rounds x local.steps")
     if isinstance(plan, Plan) and plan.minimum_sites > plan.sites:
         faults.append("`minimum_sites` must be at most `sites`, or no round can ever count")
+    if plan.steps > _MOST_STEPS:
+        faults.append(f"rounds x local.steps must be at most {_MOST_STEPS:,}")
     if plan.adapter.svd_refresh_rounds and plan.adapter.method not in {"lora", "lora-b"}:
         faults.append("`adapter.svd_refresh_rounds` needs method lora or lora-b")
     if plan.adapter.svd_refresh_rounds and plan.server.average_rounds:

@@ -83,6 +83,7 @@ class TrainableModel:
         self.spec = VectorSpec.of(self._tensors)
         self.basis_spec = VectorSpec.of(self._frozen)
         self.start = self.read()
+        self._first_basis = self.basis()
 
     @property
     def prefix_is_cached(self) -> bool:
@@ -140,10 +141,9 @@ class TrainableModel:
         return self.basis_spec.read(self._frozen)
 
     def load(self, weights: Vector, basis: Vector) -> None:
-        """Set the trained values, and the fixed A matrices unless `basis` is empty."""
+        """Set the trained values and the fixed A matrices; an empty `basis` means those of the plan's seed."""
         self.spec.write(self._tensors, weights)
-        if basis.size:
-            self.basis_spec.write(self._frozen, basis)
+        self.basis_spec.write(self._frozen, basis if basis.size else self._first_basis)
 
     def export(
         self, base_name: str, weights: npt.NDArray[np.floating], basis: npt.NDArray[np.floating], folder: Path
@@ -168,7 +168,7 @@ class TrainableModel:
         lengths = np.fromiter((len(row) for row in encoded), dtype=np.int64, count=len(encoded))
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(offsets[-1]))
-        return Features(torch.from_numpy(flat).to(self.compute.device), offsets)
+        return Features(torch.from_numpy(flat).to(self.compute.device), offsets, self.plan.task.max_tokens)
 
     def prepare(self, texts: Sequence[str], stages: Sequence[Stage] = ()) -> Prepared:
         """Everything about the texts that does not change during training, computed once.
@@ -189,10 +189,10 @@ class TrainableModel:
         kept = torch.empty((len(ids.values), self._width), dtype=self.compute.torch_dtype, device=self.compute.device)
         for batch in self._all(ids):
             states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
-            for row, state in zip(batch.rows, states, strict=True):
+            for row, state in zip(batch.rows, states, strict=False):  # the filling at the end falls away
                 start, end = ids.offsets[row], ids.offsets[row + 1]
                 kept[start:end] = state[: end - start]
-        return Features(kept, ids.offsets)
+        return Features(kept, ids.offsets, ids.longest)
 
     @torch.no_grad()
     def _pool(self, hidden: Features) -> Features:
@@ -201,18 +201,19 @@ class TrainableModel:
         pooled = torch.empty((len(hidden), size), dtype=torch.float32, device=self.compute.device)
         with self._at_start():
             for batch in self._all(hidden):
-                pooled[torch.from_numpy(batch.rows)] = self.module.head_inputs(batch.values, batch.mask)
+                inputs = self.module.head_inputs(batch.values, batch.mask)
+                pooled[torch.from_numpy(batch.rows)] = inputs[: len(batch.rows)]
         return Features(pooled, np.arange(len(hidden) + 1))
 
     @contextmanager
     def _at_start(self) -> Iterator[None]:
         """The untrained model for a while: other sites may have left their values in the shared tensors."""
-        now = self.read()
-        self.load(self.start, np.zeros(0, dtype=np.float32))
+        now, basis = self.read(), self.basis()
+        self.load(self.start, self._first_basis)
         try:
             yield
         finally:
-            self.load(now, np.zeros(0, dtype=np.float32))
+            self.load(now, basis)
 
     def _all(self, features: Features) -> Iterator[Batch]:
         return features.batches(np.arange(len(features)), self.compute.tokens_per_batch)
@@ -223,5 +224,6 @@ class TrainableModel:
         chosen = np.arange(len(features)) if rows is None else rows
         result = np.empty((len(features), self.module.head.out_features), dtype=np.float32)
         for batch in features.batches(chosen, self.compute.tokens_per_batch):
-            result[batch.rows] = self.module(batch.values, batch.mask, pooled=stage == "head").cpu().numpy()
+            logits = self.module(batch.values, batch.mask, pooled=stage == "head")
+            result[batch.rows] = logits[: len(batch.rows)].cpu().numpy()
         return result[chosen]

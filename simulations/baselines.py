@@ -37,7 +37,7 @@ def train_without_privacy(
         for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
             group["lr"] = rate * (1.0 - step / len(batches))
         optimizer.zero_grad(set_to_none=True)
-        for batch in data.prepared.at(stage).batches(rows, model.compute.tokens_per_batch):
+        for batch in data.prepared.at(stage).compact_batches(rows, model.compute.tokens_per_batch):
             labels = torch.from_numpy(data.labels[batch.rows]).to(model.compute.device)
             logits = model.module(batch.values, batch.mask, pooled=stage == "head")
             (functional.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()

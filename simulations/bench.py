@@ -82,7 +82,7 @@ def step_ratio(base: Base, scenario: Scenario) -> float:
     def plain() -> None:
         optimizer.zero_grad(set_to_none=True)
         for batch in data.prepared.at("full").batches(np.arange(_ROWS), model.compute.tokens_per_batch):
-            logits = model.module(batch.values, batch.mask)
+            logits = model.module(batch.values, batch.mask)[: len(batch.rows)]
             functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()
         optimizer.step()
 

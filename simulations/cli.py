@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,11 @@ ScenarioArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one key of the scenario; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Change one key of the scenario (nothing after = takes it out); may be repeated.",
+    ),
 ]
 DataOption = Annotated[
     str | None,
@@ -82,9 +87,8 @@ def run(
     from simulations.run import resume_run, start_run
 
     if (scenario is None) == (resume is None):
-        raise UsageError(
-            "give a scenario or --resume RUN_FOLDER, not both", hint="for example: cloister-simulate run demo"
-        )
+        rule = "give a scenario or --resume RUN_FOLDER" + ("" if scenario is None else ", not both")
+        raise UsageError(rule, hint="for example: cloister-simulate run demo")
     if resume is not None and (overrides or data or output):
         raise UsageError(
             "--resume goes on with the run as it was started, so --set, --data and --output cannot change it",
@@ -112,6 +116,7 @@ def check(
         print(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
         _stdout().print(_findings_table(findings))
+        _stdout().print(_tally(findings), highlight=False)
     if any(finding.level == "fail" for finding in findings):
         raise ConfigError("the scenario does not fit", hint="mend the lines marked fail")
 
@@ -183,6 +188,11 @@ def _findings_table(findings: tuple[Finding, ...]) -> Table:
         colour = _COLOURS[finding.level]
         table.add_row(f"[{colour}]{finding.level}[/{colour}]", escape(finding.subject), escape(finding.sentence) + mend)
     return table
+
+
+def _tally(findings: tuple[Finding, ...]) -> str:
+    counts = Counter(finding.level for finding in findings)
+    return f"\n{counts['pass']} pass, {counts['warn']} warn, {counts['fail']} fail"
 
 
 def _stdout() -> Console:

@@ -182,7 +182,7 @@ def _train(model: MeanPoolClassifier, ids: Features, reports: CaseReports, start
     )
     for done, rows in enumerate(steps, start=1):
         optimizer.zero_grad()
-        for batch in ids.batches(rows, _TOKENS_PER_PASS):
+        for batch in ids.compact_batches(rows, _TOKENS_PER_PASS):
             loss = _loss(model, batch, targets, start)
             (loss / len(rows)).backward()
         optimizer.step()
@@ -233,7 +233,7 @@ def _autocast(compute: ComputeConfig) -> torch.autocast:
 def _pooled(model: MeanPoolClassifier, ids: Features, compute: ComputeConfig) -> torch.Tensor:
     """Pooled features of all rows, shape `[N, F]`, on the CPU."""
     pooled = torch.empty((len(ids), model.head.in_features))
-    for batch in ids.batches(np.arange(len(ids)), _TOKENS_PER_PASS):
+    for batch in ids.compact_batches(np.arange(len(ids)), _TOKENS_PER_PASS):
         with _autocast(compute):
             pooled[torch.from_numpy(batch.rows)] = model.head_inputs(batch.values, batch.mask).float().cpu()
     return pooled

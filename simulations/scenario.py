@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from client.data.sources import DataColumns
 from common.compute import ComputeConfig
 from common.config import Names, StrictConfig, parse_config
-from common.config_file import read_toml
+from common.config_file import PACKAGE_PREFIX, read_toml
 from common.errors import ConfigError, UsageError
 from common.plan import PlanDraft
 from simulations.network import Faults
@@ -111,7 +111,9 @@ class PublicStartConfig(StrictConfig):
 class Scenario(StrictConfig):
     """Everything a simulation needs; only `plan` would be agreed with real hospitals."""
 
-    base: str = Field(description="base model: a local Hugging Face encoder folder, or package:NAME/FOLDER")
+    base: str = Field(
+        description="local Hugging Face encoder folder, from the scenario's own folder on; or package:NAME/FOLDER"
+    )
     base_name: str = Field("base", description="what plan, card and adapter call the base")
     seed: Count = Field(1, description="public seed of the simulation: splits, partition, faults")
     output: str = Field("runs", description="run folders are made here; a relative path starts at the working folder")
@@ -136,7 +138,7 @@ class Scenario(StrictConfig):
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario file and apply `KEY.PATH=VALUE` overrides.
+    """Read a scenario file and apply `KEY.PATH=VALUE` overrides; `KEY.PATH=` takes the key out.
 
     Raises:
         ConfigError: With every problem at once.
@@ -165,7 +167,10 @@ def _override(values: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {key}: `{part}` is a value, not a table", hint="check the key path")
-    table[parts[-1]] = _toml_value(text.strip())
+    if text.strip():
+        table[parts[-1]] = _toml_value(text.strip())
+    else:
+        table.pop(parts[-1], None)
 
 
 def _toml_value(text: str) -> object:
@@ -177,7 +182,10 @@ def _toml_value(text: str) -> object:
 
 
 def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Make the data folder independent of the working folder."""
+    """Make the paths of base and data independent of the working folder."""
+    base = values.get("base")
+    if isinstance(base, str) and not base.startswith(PACKAGE_PREFIX):
+        values["base"] = str((folder / Path(base).expanduser()).resolve())
     data = values.get("data")
     files = data.get("files") if isinstance(data, dict) else None
     if isinstance(files, dict) and isinstance(files.get("folder", "."), str):

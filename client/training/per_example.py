@@ -17,8 +17,8 @@ class PerExampleGradients:
     """Gradients of the cross-entropy of each record with respect to the trained tensors.
 
     Guarantees:
-        Row i depends on record i only: padding is masked, dropout is 0, and no layer mixes records (batch norm is
-        refused by the plan's check). Nothing is left behind: the hooks' buffers are cleared before and after each call,
+        Row i depends on record i only: batches have public shapes (`Features.batches`), padding is masked, dropout is
+        0, and no layer mixes records (batch norm is refused by the plan's check). Nothing is left behind: the hooks' buffers are cleared before and after each call,
         so that a call that failed half way cannot leak into the next.
 
     Args:
@@ -36,18 +36,19 @@ class PerExampleGradients:
     def __call__(
         self, batch: Batch, labels: torch.Tensor, parameters: Sequence[torch.Tensor], *, pooled: bool
     ) -> torch.Tensor:
-        """Gradients `[B, d]` in float32, in the order of `parameters`.
+        """Gradients `[k, d]` in float32, in the order of `parameters`.
 
         Args:
-            batch: B padded records.
-            labels: Their labels, shape `[B]`.
+            batch: k padded records and the filling that makes the batch's shape public.
+            labels: The records' labels, shape `[k]`.
             parameters: The trained tensors of the stage, d values together.
             pooled: Whether the batch holds pooled features (head stage).
         """
         self._clear()
         try:
-            self._backward(batch, labels, pooled)
-            return torch.cat([_grad_sample(tensor, len(labels)) for tensor in parameters], dim=1)
+            filled = functional.pad(labels, (0, len(batch.mask) - len(labels)))
+            self._backward(batch, filled, pooled)
+            return torch.cat([_grad_sample(tensor, len(filled)) for tensor in parameters], dim=1)[: len(labels)]
         finally:
             self._clear()
 

@@ -69,7 +69,7 @@ def check_trained(module: nn.Module, dimension: int, *, prefix_is_cached: bool) 
         if without
         else Finding("pass", "per-sample gradients", "every trained layer has a per-sample rule")
     )
-    size = Finding("pass", "trained values", f"{dimension:,} values, {4 * dimension / 1e6:.2f} MB a message")
+    size = Finding("pass", "trained values", f"{dimension:,} values, {4 * dimension:,} bytes a message")
     return rule, size, _cut(prefix_is_cached)
 
 

@@ -31,6 +31,9 @@ _WHOLE_RUN_CELLS = 200_000
 _TAIL_DEVIATIONS = 10.0
 _WIDEST_CELL = 1.0
 _CURVE_KNOTS = 8
+# Below these the error of the fast Fourier transform is no longer small against δ, and the figure may come out too low.
+_SMALLEST_DELTA = 1e-7
+_DELTA_PER_STEP = 1e-14
 
 
 @lru_cache(maxsize=1024)
@@ -42,9 +45,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
         1e-3 of an independent accountant in the tests. Never falls when steps are added, up to that accuracy.
 
     Edge cases:
-        No steps cost 0. `noise_multiplier` 0 costs infinity. Where ε is in the tens of thousands and means nothing any
-        more, Rényi's looser bound is returned, because the tight one would take gigabytes. A δ below 1e-12 is of the
-        size of the accountant's own floating-point error; no plan needs one.
+        No steps cost 0. `noise_multiplier` 0 costs infinity. For δ below 1e-7, or below 1e-14 a step, the distributions'
+        floating-point error is no longer small against δ, and the Rényi bound, which is larger, is given instead.
 
     Args:
         plan: The mechanism.
@@ -67,6 +69,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
     cell = _loss_grid(plan)
     if cell > _WIDEST_CELL:
         return renyi_epsilon(plan, count)
+    if plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
+        return renyi_epsilon(plan, steps)
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, cell)
     return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
 

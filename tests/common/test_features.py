@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.features import Features
+from common.features import Features, rung
 
 
 def ragged(lengths: list[int], width: int = 0) -> Features:
@@ -18,7 +18,7 @@ def ragged(lengths: list[int], width: int = 0) -> Features:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 40))
 def test_each_row_comes_once_with_its_own_tokens(lengths: list[int], limit: int) -> None:
     seen = []
-    for batch in ragged(lengths).batches(np.arange(len(lengths)), limit):
+    for batch in ragged(lengths).compact_batches(np.arange(len(lengths)), limit):
         assert batch.values.shape == batch.mask.shape
         assert len(batch.rows) == 1 or batch.mask.numel() <= limit
         for row, values, mask in zip(batch.rows, batch.values, batch.mask, strict=True):
@@ -30,7 +30,7 @@ def test_each_row_comes_once_with_its_own_tokens(lengths: list[int], limit: int)
 
 
 def test_hidden_states_are_padded_with_zeros() -> None:
-    (batch,) = ragged([1, 3], width=2).batches(np.arange(2), 100)
+    (batch,) = ragged([1, 3], width=2).compact_batches(np.arange(2), 100)
     assert batch.values.shape == (2, 3, 2)
     assert batch.values[batch.rows.tolist().index(0), 1:].abs().sum() == 0
 
@@ -53,3 +53,37 @@ def test_no_rows_give_no_batches() -> None:
 
 def test_features_do_not_print_their_values() -> None:
     assert repr(ragged([7])) == "Features(1 rows)"
+
+
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=30), st.integers(1, 300))
+def test_shapes_are_public_and_filling_is_one_empty_token(lengths: list[int], limit: int) -> None:
+    features, seen = ragged(lengths), []
+    for batch in features.batches(np.arange(len(lengths)), limit):
+        rungs = {rung(lengths[row]) for row in batch.rows}
+        (width,) = rungs
+        assert batch.values.shape == batch.mask.shape == (max(1, limit // width), width)
+        for row, values, mask in zip(batch.rows, batch.values, batch.mask, strict=False):
+            assert values[mask.bool()].tolist() == [row + 1] * lengths[row]
+            seen.append(int(row))
+        filling = batch.mask[len(batch.rows) :]
+        assert not batch.values[len(batch.rows) :].any()
+        assert filling[:, 0].all()
+        assert not filling[:, 1:].any()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_a_row_is_not_padded_beyond_the_longest_allowed() -> None:
+    features = Features(ragged([35]).values, np.array([0, 35]), longest=40)
+    (batch,) = features.batches(np.array([0]), 10)
+    assert batch.mask.shape == (1, 40)
+
+
+def test_rungs_by_hand() -> None:
+    lengths = (0, 1, 2, 8, 9, 32, 33, 48, 49, 64, 65, 96, 97, 512)
+    assert [rung(length) for length in lengths] == [1, 1, 8, 8, 16, 32, 48, 48, 64, 64, 96, 96, 128, 512]
+
+
+def test_join_puts_rows_one_after_the_other() -> None:
+    joined = Features.join([ragged([1, 2]), ragged([3])])
+    assert joined.lengths.tolist() == [1, 2, 3]
+    assert joined.values.tolist() == [1, 2, 2, 1, 1, 1]

@@ -11,7 +11,7 @@ import simulations.check
 from common.base_model import Base
 from common.errors import ConfigError
 from common.findings import Finding
-from simulations.check import check_data, check_scenario, estimate_megabytes, estimate_seconds, refuse_unfit
+from simulations.check import check_data, check_scenario, estimate_bytes, estimate_seconds, refuse_unfit
 from simulations.scenario import Scenario
 from simulations.world import build_world, load_splits, open_base
 from tests.tiny_scenario import CANARY, tiny_scenario, write_rows
@@ -176,7 +176,7 @@ def test_failed_findings_become_one_error_with_a_problem_each() -> None:
 def test_bytes_are_two_messages_a_round_and_hospital(tmp_path: Path, tiny_base: Path) -> None:
     # 98 values of 4 bytes, there and back, 2 hospitals, 2000 rounds.
     findings = found(tiny_scenario(tmp_path, tiny_base, "plan.rounds=2000", "plan.privacy.noise_multiplier=50.0"))
-    assert findings["bytes"].sentence == "0.00 MB each way a round and hospital, 3.1 MB in all"
+    assert findings["bytes"].sentence == "392 bytes each way a round and hospital, 3.1 MB in all"
 
 
 def test_more_rounds_take_longer_and_head_rounds_take_next_to_nothing(
@@ -208,4 +208,4 @@ def test_memory_counts_the_base_once_and_the_kept_features(tmp_path: Path, tiny_
     kept = 16 * 4 * 56 * 13.2
     units = max(part.patient_count for part in world.splits.hospitals)
     gradients = 2 * 8 * 0.5 * units * 98
-    assert estimate_megabytes(world) == pytest.approx((base + kept + gradients) / 1e6)
+    assert estimate_bytes(world) == pytest.approx(base + kept + gradients)

@@ -292,7 +292,7 @@ def descend(made: Setting, sets: tuple[TrainingSet, ...], plan: Plan) -> np.ndar
 
 
 def row_gradient(model: TrainableModel, data: TrainingSet, row: int) -> np.ndarray:
-    (batch,) = data.prepared.at("full").batches(np.array([row]), 1000)
+    (batch,) = data.prepared.at("full").compact_batches(np.array([row]), 1000)
     loss = torch.nn.functional.cross_entropy(model.module(batch.values, batch.mask), torch.tensor([data.labels[row]]))
     gradients = torch.autograd.grad(loss, model.parameters("full"))
     return np.concatenate([gradient.numpy().ravel() for gradient in gradients]).astype(np.float64)

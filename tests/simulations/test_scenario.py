@@ -203,3 +203,20 @@ def test_every_packaged_scenario_parses(path: Path) -> None:
 def test_a_scenario_survives_the_way_through_its_plain_values(path: Path) -> None:
     scenario = load_scenario(path, ["hospitals.skew=0.5"])
     assert scenario_from_values(scenario.model_dump(mode="json"), "run folder") == scenario
+
+
+def test_an_override_without_a_value_takes_the_key_out(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    path = folder / "s.toml"
+    path.write_text(
+        'base = "models/b"\n[plan]\nname = "s"\nrounds = 2\n'
+        '[plan.task]\nlabels = ["no", "yes"]\npositive_label = "yes"\n'
+        "[plan.privacy]\nepsilon = 8.0\nsampling_rate = 0.5\ndivisor = 4.0\n"
+        '[plan.local]\nsteps = 1\nlearning_rate = 1.0\n[data.files]\ntrain = ["a.csv"]\ntest = ["b.csv"]\n'
+    )
+    changed = load_scenario(
+        path, ["plan.privacy.epsilon=", "plan.privacy.noise_multiplier=2.0", "plan.server.momentum="]
+    )
+    assert (changed.plan.privacy.epsilon, changed.plan.privacy.noise_multiplier) == (None, 2.0)
+    assert changed.base == str(folder / "models" / "b")

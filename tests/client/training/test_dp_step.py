@@ -52,7 +52,7 @@ def oracle(model: TrainableModel, data: TrainingSet, plan: PrivacyPlan, drawn: l
     for unit in drawn:
         gradient = np.zeros(model.spec.dimension)
         for row in np.flatnonzero(data.units == unit):
-            (batch,) = features.batches(np.array([row]), 1000)
+            (batch,) = features.compact_batches(np.array([row]), 1000)
             labels = torch.from_numpy(data.labels[[row]])
             gradient += loop_gradients(model.module, batch, labels, parameters, pooled=False)[0].numpy().astype(float)
         norm = float(np.sqrt((gradient**2).sum()))

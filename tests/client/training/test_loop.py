@@ -54,7 +54,7 @@ def loop_update(model: TrainableModel, plan: Plan, site: str, weights: np.ndarra
         model.load(current.astype(np.float32), NOTHING)
         total = np.zeros(len(weights))
         for row in range(len(texts)):
-            (batch,) = features.batches(np.array([row]), 1000)
+            (batch,) = features.compact_batches(np.array([row]), 1000)
             gradient = loop_gradients(
                 model.module, batch, torch.tensor([labels[row]]), model.parameters("full"), pooled=False
             )

@@ -32,7 +32,7 @@ def build(folder: Path, **adapter: object) -> TrainableModel:
 def test_hooks_agree_with_a_plain_loop(tiny_base: Path, method: str, top_layers: int) -> None:
     model = build(tiny_base, method=method, top_layers=top_layers)
     stage = model.stage(2)
-    (batch,) = model.prepare(TEXTS).at(stage).batches(np.arange(3), 1000)
+    (batch,) = model.prepare(TEXTS).at(stage).compact_batches(np.arange(3), 1000)
     labels, parameters = torch.tensor([0, 1, 1]), model.parameters(stage)
     with recording(model) as gradients:
         ours = gradients(batch, labels, parameters, pooled=stage == "head")
@@ -66,7 +66,7 @@ def test_self_test_refuses_wrong_gradients(tiny_base: Path, monkeypatch: pytest.
 
 def test_an_interrupted_call_leaves_nothing_behind(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(tiny_base)
-    (batch,) = model.prepare(TEXTS).at("full").batches(np.arange(3), 1000)
+    (batch,) = model.prepare(TEXTS).at("full").compact_batches(np.arange(3), 1000)
     labels, parameters = torch.tensor([0, 1, 1]), model.parameters("full")
     with recording(model) as gradients:
         expected = gradients(batch, labels, parameters, pooled=False)
@@ -93,7 +93,7 @@ def test_hooks_are_gone_afterwards(tiny_base: Path) -> None:
 
 def test_a_layer_without_a_rule_is_an_error(tiny_base: Path) -> None:
     model = build(tiny_base)
-    (batch,) = model.prepare(TEXTS).at("full").batches(np.arange(3), 1000)
+    (batch,) = model.prepare(TEXTS).at("full").compact_batches(np.arange(3), 1000)
     stray = torch.nn.Parameter(torch.zeros(2))
     with recording(model) as gradients, pytest.raises(RuntimeError, match="no per-sample rule"):
         gradients(batch, torch.tensor([0, 1, 1]), [stray], pooled=False)

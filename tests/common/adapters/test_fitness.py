@@ -61,5 +61,5 @@ def test_a_frozen_layer_needs_no_rule() -> None:
     model = nn.Sequential(nn.Linear(2, 2), Unknown().requires_grad_(False))
     found = by_subject(check_trained(model, 250_000, prefix_is_cached=False))
     assert found["per-sample gradients"].level == "pass"
-    assert found["trained values"].sentence == "250,000 values, 1.00 MB a message"
+    assert found["trained values"].sentence == "250,000 values, 1,000,000 bytes a message"
     assert found["frozen layers"].level == "warn"

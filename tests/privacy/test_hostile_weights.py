@@ -1,0 +1,102 @@
+"""A coordinator may send any weights: one unit still moves the clipped sum by its own clipped gradient, bit for bit.
+
+What a patient does to the gradients of others, by the padding or the number of rows in a batch, is nothing for honest
+weights but as large as they like for weights that a coordinator makes for it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.data.records import build_records
+from client.training.dp_step import DpStep, TrainingSet
+from client.training.loop import recording
+from common.base_model import load_base
+from common.compute import ComputeConfig
+from common.features import Features
+from common.privacy.plan import PrivacyPlan
+from common.trainable import TrainableModel
+from tests.plans import make_plan
+from tests.sources import SeededSource
+from tests.tiny_base import WORDS
+
+OTHERS = 13
+KNOWN = "the patient had a rash"
+TARGET = OTHERS
+
+
+def patients(target_words: int) -> tuple[list[str], list[int], list[str]]:
+    """OTHERS patients with a text that the coordinator knows, and one more patient with a text of another length."""
+    generator = np.random.default_rng(3)
+    texts = [KNOWN] * OTHERS
+    texts.append(" ".join(generator.choice(WORDS, size=target_words)))
+    return texts, [index % 2 for index in range(OTHERS + 1)], [str(index) for index in range(OTHERS + 1)]
+
+
+def overflowing(model: TrainableModel) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of minus infinity between all known tokens: without padding NaN, with padding the padded keys win."""
+    hidden = model.prepare([KNOWN]).at("full").values.float().numpy()
+    one = np.linalg.lstsq(hidden, np.ones(len(hidden)), rcond=None)[0]  # its product with every known token is 1
+    factors = {name: value.copy() for name, value in model.basis_spec.split(model.basis()).items()}
+    trained = {name: value.copy() for name, value in model.spec.split(model.start).items()}
+    for name, value in factors.items():
+        if ".query." in name or ".key." in name:
+            value[:] = 0
+            value[0] = one
+    for name, value in trained.items():
+        if ".query." in name or ".key." in name:
+            value[:] = 0
+            value[:, 0] = 1e32 if ".query." in name else -1e10
+    trained["head.weight"][1] = np.random.default_rng(3).normal(size=hidden.shape[1])
+    return model.spec.join(trained), model.basis_spec.join(factors)
+
+
+def hostile(model: TrainableModel, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Weights that make the most of the smallest difference."""
+    noise = np.random.default_rng(5).normal(size=model.start.shape).astype(np.float32)
+    match kind:
+        case "scores overflow":
+            return overflowing(model)
+        case "last bit decides":
+            return np.float32(1e30) * noise, model.basis()
+        case "large basis":
+            return noise, np.float32(1e20) * model.basis()
+        case _:
+            return 50 * noise, model.basis()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("stage", ["head", "full"])
+@pytest.mark.parametrize("kind", ["scores overflow", "last bit decides", "large", "large basis"])
+@pytest.mark.parametrize("target_words", [1, 12])
+def test_one_unit_moves_the_sum_by_itself_alone(
+    tiny_base: Path, dtype: str, stage: str, kind: str, target_words: int
+) -> None:
+    compute = ComputeConfig(dtype=dtype, tokens_per_batch=64)
+    plan = make_plan(adapter={"head_rounds": 1, "targets": ("query", "key", "value"), "top_layers": 1})
+    model = TrainableModel(load_base(tiny_base, "tiny", compute), plan, compute)
+    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
+    weights, basis = hostile(model, kind)
+
+    def clipped_sum(count: int, drawn: list[int]) -> np.ndarray:
+        texts, labels, names = patients(target_words)
+        data = TrainingSet.of(build_records(texts[:count], labels[:count], names[:count]), model, "patient")
+        model.load(weights, basis)
+        with recording(model) as gradients:
+            return DpStep(mechanism, model, data, SeededSource(1)).clipped_sum(np.array(drawn), gradients, stage)
+
+    others = list(range(OTHERS))
+    without = clipped_sum(OTHERS, others)
+    assert np.array_equal(clipped_sum(OTHERS + 1, others), without), "present but not drawn"
+    alone = clipped_sum(OTHERS + 1, [TARGET])
+    assert np.array_equal(clipped_sum(OTHERS + 1, [*others, TARGET]) - without, alone), "drawn"
+    assert np.linalg.norm(alone.astype(float)) <= mechanism.clip_bound
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_batches_that_follow_the_draw_are_told_apart(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault that this page guards against, planted: with padding up to the longest drawn record, others change."""
+    monkeypatch.setattr(Features, "batches", Features.compact_batches)
+    with pytest.raises(AssertionError, match="drawn"):
+        test_one_unit_moves_the_sum_by_itself_alone(tiny_base, "float32", "full", "scores overflow", 12)
