@@ -136,6 +136,7 @@ class Charges:
         Raises:
             RefusedError: When `fault` names one, or the round was answered already. Nothing is charged.
         """
+        self._check_unchanged()
         fault = self.fault(round_number, order_digest)
         if fault is not None:
             raise RefusedError(f"round {round_number} cannot be charged: {fault}")
@@ -151,9 +152,15 @@ class Charges:
         Raises:
             RefusedError: When no round waits for an answer. The kept one stays.
         """
+        self._check_unchanged()
         if self._entry.last_round == 0 or self._entry.answered:
             raise RefusedError(f"round {self._entry.last_round} has no open charge, so no answer can be kept for it")
         self._write(self._entry.model_copy(update={"answered": True}), answer)
+
+    def _check_unchanged(self) -> None:
+        """Another process with this book would give a second answer for one charge: refuse as soon as it shows."""
+        if self._read()[0] != self._entry:
+            raise self._unfit("was changed by somebody else")
 
     def _write(self, entry: _Entry, answer: bytes = b"") -> None:
         body = canonical_bytes(entry.model_dump(mode="json")) + b"\n" + answer

@@ -60,8 +60,20 @@ def _problem(kind: type[BaseModel], item: Mapping[str, Any]) -> Problem:
     if item["type"] == "missing":
         return Problem(where, "is required", hint=f"add `{path[-1]} = …`; docs/configuration.md says what it means")
     hint = f"change `{where}`; docs/configuration.md lists what it may be"
-    rule = str(item["msg"]).removeprefix("Value error, ")
+    rule = _RULES.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
     return Problem(where, rule[:1].lower() + rule[1:], _shown(item.get("input")), hint)
+
+
+_RULES = {
+    "int_type": "must be a whole number, without quotes",
+    "float_type": "must be a number, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "string_type": "must be text in quotes",
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "tuple_type": "must be a list in brackets",
+}
+"""pydantic's rules in the words of someone who writes TOML."""
 
 
 def _shown(value: object) -> str:

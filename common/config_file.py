@@ -24,11 +24,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"config file {path} does not exist", hint="check the path, or copy one of the scenarios"
         ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder, not a config file", hint="name the TOML file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"config file {path} cannot be read: {type(error).__name__}", hint="it must be UTF-8 text"
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
-            f"config file {path} is not TOML: {error}", hint="strings need quotes, tables need [brackets]"
+            f"config file {path} is not TOML: {error}",
+            hint="a config is a TOML file: strings need quotes, tables need [brackets]",
         ) from None

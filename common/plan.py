@@ -188,24 +188,36 @@ class Plan(PlanSections):
 
 def _impossible(plan: PlanSections) -> list[str]:
     """Combinations that no run can satisfy, each as one sentence."""
-    faults = []
-    if plan.adapter.head_rounds >= plan.rounds and plan.adapter.method != "head":
-        faults.append("`adapter.head_rounds` must be smaller than `rounds`, or the adapter is never trained")
-    if plan.local.warmup_steps >= plan.steps:
-        faults.append("`local.warmup_steps` must be smaller than rounds x local.steps")
-    if isinstance(plan, Plan) and plan.minimum_sites > plan.sites:
-        faults.append("`minimum_sites` must be at most `sites`, or no round can ever count")
-    if plan.steps > _MOST_STEPS:
-        faults.append(f"rounds x local.steps must be at most {_MOST_STEPS:,}")
-    if plan.adapter.svd_refresh_rounds and plan.adapter.method not in {"lora", "lora-b"}:
-        faults.append("`adapter.svd_refresh_rounds` needs method lora or lora-b")
-    if plan.adapter.svd_refresh_rounds and plan.server.average_rounds:
-        faults.append("`server.average_rounds` cannot average factors that `adapter.svd_refresh_rounds` changes")
-    if plan.adapter.svd_refresh_rounds and (plan.server.optimizer != "fedavg" or plan.server.momentum):
-        faults.append(
+    adapter, server = plan.adapter, plan.server
+    refreshed = bool(adapter.svd_refresh_rounds)
+    moments = server.optimizer != "fedavg" or bool(server.momentum)
+    rules = (
+        (
+            adapter.head_rounds >= plan.rounds and adapter.method != "head",
+            "`adapter.head_rounds` must be smaller than `rounds`, or the adapter is never trained",
+        ),
+        (plan.local.warmup_steps >= plan.steps, "`local.warmup_steps` must be smaller than rounds x local.steps"),
+        (plan.steps > _MOST_STEPS, f"rounds x local.steps must be at most {_MOST_STEPS:,}"),
+        (
+            isinstance(plan, Plan) and plan.minimum_sites > plan.sites,
+            "`minimum_sites` must be at most `sites`, or no round can ever count",
+        ),
+        (
+            refreshed and adapter.method not in {"lora", "lora-b"},
+            "`adapter.svd_refresh_rounds` needs method lora or lora-b",
+        ),
+        (
+            refreshed and bool(server.average_rounds),
+            "`server.average_rounds` cannot average factors that `adapter.svd_refresh_rounds` changes",
+        ),
+        (
+            refreshed and moments,
             "`adapter.svd_refresh_rounds` needs server.optimizer fedavg without momentum: "
-            "moments have no meaning in new factors"
-        )
-    if len(plan.task.labels) == 2 and plan.task.positive_label is None:
-        faults.append("`task.positive_label` is needed for two labels")
-    return faults
+            "moments have no meaning in new factors",
+        ),
+        (
+            len(plan.task.labels) == 2 and plan.task.positive_label is None,
+            "`task.positive_label` is needed for two labels",
+        ),
+    )
+    return [sentence for broken, sentence in rules if broken]

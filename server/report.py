@@ -66,7 +66,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Everything that is written about a run; none of it depends on a private record but through noised updates.
+    """Everything that is written about a run.
+
+    None of it depends on a private record but through noised updates, save the metrics named `train_...` that a
+    simulation may watch: those are marked in `results.json` as not private.
 
     Args:
         plan: The plan.
@@ -136,10 +139,18 @@ def results(report: RunReport) -> dict[str, Any]:
         "validation": _judged(report.validation),
         "test": _judged(report.test),
         "privacy": _privacy(report),
+        "not_private": _not_private(report),
         "totals": _totals(report),
         "rounds": [as_json(summary) for summary in outcome.rounds],
         "versions": dict(sorted(report.versions.items())),
     }
+
+
+def _not_private(report: RunReport) -> list[str]:
+    """Figures that were taken from private rows without noise, for a researcher's eyes; never with real patients."""
+    rounds = report.outcome.rounds
+    metrics = {name for summary in rounds if summary.validation is not None for name in summary.validation.metrics}
+    return sorted(f"rounds.validation.metrics.{name}" for name in metrics if name.startswith("train_"))
 
 
 def _judged(judged: Judged | None) -> dict[str, Any] | None:

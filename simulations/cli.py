@@ -35,6 +35,7 @@ app = typer.Typer(
     ),
 )
 
+_PIPE_COLUMNS = 200
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 _PACKAGED = Path(__file__).parent / "scenarios"
 
@@ -196,7 +197,8 @@ def _tally(findings: tuple[Finding, ...]) -> str:
 
 
 def _stdout() -> Console:
-    return Console()
+    # In a pipe nobody's window is 80 columns wide, and folded lines cannot be searched.
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
 
 
 def _stderr() -> Console:

@@ -13,6 +13,7 @@ Each arm trains the same values with the same mechanism; the arms differ in who 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -103,6 +104,8 @@ def compare_arms(scenario: Scenario, seeds: int, epsilons: tuple[float, ...], co
         raise ConfigError(
             "compare needs a target ε", hint="give --epsilon, or plan.privacy.epsilon in place of noise_multiplier"
         )
+    if not all(0 < target < math.inf for target in targets):
+        raise ConfigError(f"a target ε must be above 0 and finite (found {targets})", hint="for example --epsilon 3")
     results: dict[tuple[str, float | None], list[float]] = {}
     folder: Path | None = None
     for seed in range(scenario.seed, scenario.seed + seeds):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,14 +40,16 @@ from server.state import RoundSummary
 from simulations.check import check_data, refuse_unfit
 from simulations.federation import Federated, Setting, federate
 from simulations.measure import WatchedEvaluator
+from simulations.public_start import OnStep
 from simulations.run_report import build_report, last_lines
 from simulations.scenario import Scenario, scenario_from_values
-from simulations.view import RoundFigures, View, watch
+from simulations.view import RoundFigures, View, phases, watch
 from simulations.world import World, build_world
 
 SCENARIO_NAME = "scenario.json"
 PLAN_NAME = "plan.json"
 ADAPTER_NAME = "adapter"
+_STEPS_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,22 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def _open_world(scenario: Scenario, console: Console) -> World:
-    with console.status("reading data and loading the base model") as status:
-
-        def on_step(done: int, total: int) -> None:
-            status.update(f"making the public start, once: step {done} of {total}")
-
-        world = build_world(scenario, on_step)
+    with phases(console) as say:
+        say("reading data and loading the base model")
+        world = build_world(scenario, _told_now_and_then(say))
     refuse_unfit(check_data(world.splits, scenario))
-    with console.status("checking per-record gradients against a plain loop"):
+    with phases(console) as say:
+        say("checking per-record gradients against a plain loop")
         check_gradients(world.model)
     return world
+
+
+def _told_now_and_then(say: Callable[[str], None]) -> OnStep:
+    def on_step(done: int, total: int) -> None:
+        if done % _STEPS_TOLD == 0 or done in {1, total}:
+            say(f"making the public start, once: step {done} of {total}")
+
+    return on_step
 
 
 def new_folder(output: Path, name: str) -> Path:
@@ -182,11 +190,11 @@ def _rounds_done(folder: Path, plan: Plan) -> int:
 def _prepare(folder: Path, world: World, console: Console) -> Setting:
     """Compute once what does not change: the frozen layers' outputs of every party's texts."""
     unit, sets = world.plan.privacy.unit, {}
-    with console.status("") as status:
+    with phases(console) as say:
         for name, records in zip(world.sites, world.splits.hospitals, strict=True):
-            status.update(f"computing the frozen layers for {name}")
+            say(f"computing the frozen layers for {name}")
             sets[name] = TrainingSet.of(records, world.model, unit)
-        status.update("computing the frozen layers for the public sets")
+        say("computing the frozen layers for the public sets")
         evaluator = watched_evaluator(world, tuple(sets.values()))
     scenario = world.scenario
     return Setting(world.plan, world.model, sets, evaluator, folder, scenario.network, scenario.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -190,3 +190,13 @@ def watch(console: Console, sites: tuple[str, ...], rounds: int, done: int = 0) 
         return
     with Live(console=console, refresh_per_second=4) as live:
         yield LiveView(live, sites, rounds, done)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Callable[[str], None]]:
+    """Says what is being done before the rounds begin: a spinner on a terminal, one line a phase elsewhere."""
+    if not console.is_terminal:
+        yield lambda phase: console.print(phase, highlight=False, soft_wrap=True)
+        return
+    with console.status("") as status:
+        yield status.update

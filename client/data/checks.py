@@ -115,6 +115,9 @@ def _divisor_finding(units: int, sampling_rate: float, divisor: float) -> Findin
 
 
 def _patient_finding(records: Records, unit: Unit) -> Finding:
+    if unit == "patient" and UNKNOWN_PATIENT in records.patient_keys:
+        rule = "the unit of privacy is the patient, and nothing says whose the rows are"
+        return Finding("fail", "rows a patient", rule, "name the patient column, or set `privacy.unit` to record")
     rows = np.bincount(records.patients)
     largest, mean = int(rows.max()), float(rows.mean())
     sentence = f"a patient has {mean:.1f} rows on average and {largest:,} at most"

@@ -45,8 +45,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
         1e-3 of an independent accountant in the tests. Never falls when steps are added, up to that accuracy.
 
     Edge cases:
-        No steps cost 0. `noise_multiplier` 0 costs infinity. For δ below 1e-7, or below 1e-14 a step, the distributions'
-        floating-point error is no longer small against δ, and the Rényi bound, which is larger, is given instead.
+        No steps cost 0. `noise_multiplier` 0 costs infinity. For δ below 1e-7, or below 1e-14 a step, the error of the
+        distributions' Fourier transform is no longer small against δ; the Rényi bound, which is larger, is given.
 
     Args:
         plan: The mechanism.
@@ -67,10 +67,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
     if plan.noise_multiplier == 0:
         return math.inf
     cell = _loss_grid(plan)
-    if cell > _WIDEST_CELL:
+    if cell > _WIDEST_CELL or plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
         return renyi_epsilon(plan, count)
-    if plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
-        return renyi_epsilon(plan, steps)
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, cell)
     return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
 

@@ -19,6 +19,9 @@ _CLIP_NORM_RANGE = (1e-100, 1e100)
 # integer that a float64 holds exactly.
 _LARGEST_NOISE_SCALE = 2.0**49
 
+# Less is no privacy in all but name (ε in the thousands a step), and its ε cannot be computed.
+_LEAST_NOISE = 0.01
+
 
 @dataclass(frozen=True)
 class PrivacyPlan:
@@ -125,6 +128,10 @@ class PrivacyPlan:
         return total.astype(np.float64) * (self.grid_step / self.divisor)
 
 
+def _is_noise(noise_multiplier: float) -> bool:
+    return noise_multiplier == 0 or _LEAST_NOISE <= noise_multiplier < math.inf
+
+
 def _problems(plan: PrivacyPlan) -> list[Problem]:
     low, high = _CLIP_NORM_RANGE
     rules = (
@@ -132,7 +139,7 @@ def _problems(plan: PrivacyPlan) -> list[Problem]:
         ("sampling_rate", 0 < plan.sampling_rate <= 1, "must be above 0 and at most 1"),
         ("steps", plan.steps >= 0, "must not be negative"),
         ("clip_norm", low <= plan.clip_norm <= high, f"must lie between {low:g} and {high:g}"),
-        ("noise_multiplier", 0 <= plan.noise_multiplier < math.inf, "must be finite and not negative"),
+        ("noise_multiplier", _is_noise(plan.noise_multiplier), f"must be 0, or from {_LEAST_NOISE:g} on and finite"),
         ("divisor", 0 < plan.divisor < math.inf, "must be finite and positive"),
         ("delta", 0 < plan.delta < 1, "must lie between 0 and 1"),
         ("grid_bits", 8 <= plan.grid_bits <= 24, "must lie between 8 and 24"),

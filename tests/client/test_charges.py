@@ -50,9 +50,22 @@ def test_an_answer_is_on_disk_before_it_returns_and_for_its_order_only(charges, 
 
 
 def test_the_same_unanswered_order_is_charged_once_over_restarts(charges, tmp_path):
-    for book in (charges, charges, reopened(tmp_path), reopened(tmp_path)):
+    for reopen in (False, False, True, True):
+        book = reopened(tmp_path) if reopen else charges
         book.charge(2, ORDER)
         assert standing(book) == (1, 2, STEPS)
+
+
+def test_a_second_process_with_the_book_is_refused_before_it_charges_or_answers(charges, tmp_path):
+    second = reopened(tmp_path)
+    charges.charge(1, ORDER)
+    with pytest.raises(IntegrityError, match="changed by somebody else"):
+        second.charge(1, OTHER)
+    third = reopened(tmp_path)
+    charges.keep_answer(b"one")
+    with pytest.raises(IntegrityError, match="changed by somebody else"):
+        third.keep_answer(b"two")
+    assert reopened(tmp_path).kept_answer(ORDER) == b"one"
 
 
 def test_rounds_may_be_skipped_and_cost_nothing_then(charges):

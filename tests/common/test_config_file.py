@@ -34,5 +34,5 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: IsADirectoryError"):
+    with pytest.raises(ConfigError, match="is a folder, not a config file"):
         read_toml(tmp_path)
