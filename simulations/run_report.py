@@ -75,7 +75,8 @@ def last_lines(folder: Path, report: RunReport) -> str:
     terms = report.plan.privacy
     return "\n".join(
         (
-            f"reached: {reached} on the public test set ({len(report.outcome.rounds)} rounds in {report.seconds:.0f} s)",
+            f"reached: {reached} on the public test set",
+            f"took:    {len(report.outcome.rounds)} rounds in {report.seconds:.0f} s, once everything was prepared",
             f"cost:    ε = {_round_up(worst.epsilon)} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
             f"folder:  {folder}",
             f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",

@@ -221,7 +221,6 @@ def test_weights_beyond_float32_end_the_run(tmp_path, make_plan, setup_for):
     [
         ({"sites": 4}, {}, "for 4 different sites, and 3 were named"),
         ({}, {"sites": ("a", "b", "b")}, "3 different sites"),
-        ({"minimum_sites": 4}, {}, "`minimum_sites` is 4"),
         ({"adapter": {"svd_refresh_rounds": 1}}, {}, "svd_refresh_rounds"),
         ({"stopping": {"patience_rounds": 1}}, {}, "public validation set"),
     ],

@@ -35,7 +35,7 @@ def watched(model: TrainableModel, **changes: object) -> WatchedEvaluator:
 
 
 def moved(model: TrainableModel) -> np.ndarray:
-    return model.start + np.linspace(-0.5, 0.5, len(model.start), dtype=np.float32)
+    return model.start + np.random.default_rng(0).normal(0, 0.3, model.start.shape).astype(np.float32)
 
 
 def training(model: TrainableModel) -> TrainingSet:

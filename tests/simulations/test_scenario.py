@@ -43,7 +43,7 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
             "add `learning_rate = …`; docs/configuration.md says what it means",
         ),
         "plan.rounds": (
-            "input should be a valid integer",
+            "must be a whole number, without quotes",
             "'two'",
             "change `plan.rounds`; docs/configuration.md lists what it may be",
         ),
@@ -181,7 +181,7 @@ def test_a_tilde_is_the_home_folder(path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_data_folder_of_the_wrong_type_is_a_problem_and_no_crash(path: Path) -> None:
     assert problems_of(path, "data.files.folder=3") == {
         "data.files.folder": (
-            "input should be a valid string",
+            "must be text in quotes",
             "3",
             "change `data.files.folder`; docs/configuration.md lists what it may be",
         )

@@ -169,7 +169,7 @@ def test_hopeless_plans_still_get_a_finite_upper_bound(rate: float, sigma: float
 def test_a_small_delta_never_looks_cheaper_than_the_exact_gaussian(
     steps: int, sigma: float, delta: float, exact: float
 ) -> None:
-    """Exact ε of T unsampled Gaussians (Balle & Wang 2018, theorem 8), in 40 digits; the distributions came out below."""
+    """Exact ε of T unsampled Gaussians in 40 digits (Balle & Wang 2018, theorem 8)."""
     assert epsilon(replace(plan(1.0, sigma, steps), delta=delta)) >= exact
 
 
