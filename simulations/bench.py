@@ -37,6 +37,7 @@ from simulations.world import World, build_world, finish_plan, open_base
 _ROWS = 64
 _TOKENS = 64
 _TURNS = 9
+_STEPS = 3  # as in a round: hooks are put on once a round, not once a step
 _WORDS = "the patient was seen again and did well after the first day of treatment with a new drug".split()
 
 
@@ -65,7 +66,7 @@ def step_figures(scenario: Scenario) -> list[tuple[str, str, str]]:
 
 
 def step_ratio(base: Base, scenario: Scenario) -> float:
-    """Median time of a DP step over that of a plain step on the same rows."""
+    """Median time of a round's DP steps over that of as many plain steps on the same rows."""
     plan = finish_plan(scenario.plan, 1, base.identity)
     model = TrainableModel(base, plan, scenario.compute)
     data = _made_up_rows(model)
@@ -76,15 +77,17 @@ def step_ratio(base: Base, scenario: Scenario) -> float:
 
     def private() -> None:
         with recording(model) as gradients:
-            set_gradient(model.parameters("full"), step.noisy_gradient(gradients, "full"))
-        optimizer.step()
+            for _ in range(_STEPS):
+                set_gradient(model.parameters("full"), step.noisy_gradient(gradients, "full"))
+                optimizer.step()
 
     def plain() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        for batch in data.prepared.at("full").batches(np.arange(_ROWS), model.compute.tokens_per_batch):
-            logits = model.module(batch.values, batch.mask)[: len(batch.rows)]
-            functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()
-        optimizer.step()
+        for _ in range(_STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            for batch in data.prepared.at("full").batches(np.arange(_ROWS), model.compute.tokens_per_batch):
+                logits = model.module(batch.values, batch.mask)[: len(batch.rows)]
+                functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()
+            optimizer.step()
 
     return _ratio(private, plain)
 
