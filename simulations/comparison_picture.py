@@ -34,7 +34,9 @@ def comparison_picture(title: str, series: Mapping[str, Sequence[Point]]) -> byt
             index = None if spent is None else levels.index(spent)
             height = row + 0.16 * (place - (len(points) - 1) / 2)
             axes.errorbar(mean, height, xerr=spread, capsize=3, **_style(index))
-            axes.annotate(f"{mean:.3f}", (mean + spread, height), xytext=(7, -3), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                f"{mean:.3f}", (mean + spread, height), xytext=(7, -3), textcoords="offset points", fontsize=8
+            )
     axes.set_yticks(range(len(series)), labels=list(series))
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.08)
