@@ -132,6 +132,10 @@ class TrainableModel:
         """The trained tensors of a stage, in the vector's order."""
         return [tensor for name, tensor in self._tensors.items() if stage == "full" or name in HEAD_NAMES]
 
+    def adapter_parameters(self, stage: Stage) -> list[torch.Tensor]:
+        """The trained tensors of a stage without the head's; none in the head stage."""
+        return [] if stage == "head" else [tensor for name, tensor in self._tensors.items() if name not in HEAD_NAMES]
+
     def read(self) -> Vector:
         """The trained values now, shape `[d]`."""
         return self.spec.read(self._tensors)

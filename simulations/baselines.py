@@ -46,10 +46,8 @@ def train_without_privacy(
 
 
 def _groups(model: TrainableModel, config: BaselineConfig) -> list[dict[str, object]]:
-    head = model.parameters("head")
-    known = {id(tensor) for tensor in head}
-    adapter = [tensor for tensor in model.parameters(model.stage(model.plan.rounds)) if id(tensor) not in known]
-    groups: list[dict[str, object]] = [{"params": head, "lr": config.head_learning_rate}]
+    adapter = model.adapter_parameters(model.stage(model.plan.rounds))
+    groups: list[dict[str, object]] = [{"params": model.parameters("head"), "lr": config.head_learning_rate}]
     return [*groups, {"params": adapter, "lr": config.learning_rate}] if adapter else groups
 
 

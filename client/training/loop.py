@@ -83,10 +83,11 @@ def build_optimizer(local: LocalConfig, model: TrainableModel, stage: Stage) -> 
 
 
 def _grouped(local: LocalConfig, model: TrainableModel, stage: Stage) -> Mapping[str, tuple[list[torch.Tensor], float]]:
-    head = model.parameters("head")
-    known = {id(tensor) for tensor in head}
-    adapter = [tensor for tensor in model.parameters(stage) if id(tensor) not in known]
-    return {"adapter": (adapter, local.learning_rate), "head": (head, local.head_learning_rate or local.learning_rate)}
+    head_rate = local.head_learning_rate or local.learning_rate
+    return {
+        "adapter": (model.adapter_parameters(stage), local.learning_rate),
+        "head": (model.parameters("head"), head_rate),
+    }
 
 
 def set_rates(optimizer: Optimizer, local: LocalConfig, step: int, steps: int) -> None:
