@@ -81,7 +81,7 @@ class Charges:
         self.site = site
         self.plan_digest = plan.digest
         self._rounds = plan.rounds
-        self._steps_a_round = plan.local.steps
+        self._steps_a_round = plan.local_steps
         self._path = folder / _FILE_NAME
         if self._path.exists():
             self._entry, _ = self._read()

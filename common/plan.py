@@ -6,12 +6,14 @@ digest. `Plan` is the finished thing: its canonical bytes have one digest, and t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
 from common.canonical import digest
 from common.config import Names, StrictConfig
+from common.plan_rules import impossible_sections, impossible_sites
+from common.secagg.parameters import Parameters
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -19,11 +21,11 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
-_MOST_STEPS = 1_000_000
-"""Far beyond any fine-tune; a bound keeps the accountant's work bounded."""
-
 Unit = Literal["patient", "record"]
-Mode = Literal["per-site"]
+Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Roster = dict[SiteName, Hexadecimal]
+Mode = Literal["distributed", "per-site"]
 AdapterMethod = Literal["lora-b", "lora", "head", "bias"]
 
 
@@ -93,11 +95,10 @@ class PrivacyTerms(PrivacyConfig):
     noise_multiplier: Annotated[float, Field(ge=0)] = Field(description="σ: noise over clip_norm")
 
 
-class LocalConfig(StrictConfig):
-    """The optimizer that a site runs between two messages."""
+class OptimizerConfig(StrictConfig):
+    """Turns noisy gradients into steps: at the coordinator in mode distributed, at each site in mode per-site."""
 
-    steps: PositiveInt = Field(description="K: DP-SGD steps a round")
-    optimizer: Literal["sgd", "adam"] = Field("sgd", description="rule that turns noisy gradients into steps")
+    rule: Literal["sgd", "adam"] = Field("sgd", description="rule that turns noisy gradients into steps")
     learning_rate: PositiveFloat = Field(description="of the adapter")
     head_learning_rate: PositiveFloat | None = Field(None, description="of the head; the adapter's if left out")
     momentum: Decay = Field(0.9, description="of SGD; β₁ of Adam")
@@ -106,8 +107,25 @@ class LocalConfig(StrictConfig):
     warmup_steps: Count = Field(0, description="the rates rise from 0 over so many steps of the whole run")
 
 
+class SecureAggregationConfig(StrictConfig):
+    """What the coordinator may see of a round: the sum alone, and with how many sites missing or disloyal."""
+
+    masked: bool = Field(True, description="sites send masked numbers, of which only the sum can be read")
+    tolerated_dropouts: Count = Field(1, description="d: so many sites may be missing from a round")
+    tolerated_colluders: Count = Field(1, description="c: so many sites may tell the coordinator all they know")
+    threshold: PositiveInt | None = Field(
+        None, description="t: sites that must agree before anything is unmasked; sites - tolerated_dropouts if left out"
+    )
+    session_rounds: Annotated[int, Field(ge=1, le=256)] = Field(
+        32, description="sites make new keys, and deal new shares, every so many rounds"
+    )
+    update_limit: PositiveFloat = Field(
+        16.0, description="mode per-site: a value of a masked update beyond this is cut, so that sums cannot wrap"
+    )
+
+
 class ServerConfig(StrictConfig):
-    """How the coordinator turns the mean change into the next global model."""
+    """How the coordinator turns the mean change into the next global model; in mode per-site."""
 
     optimizer: Literal["fedavg", "fedadam", "fedyogi"] = Field("fedavg", description="server rule")
     learning_rate: PositiveFloat = Field(1.0, description="server step size")
@@ -120,10 +138,12 @@ class ServerConfig(StrictConfig):
 
 
 class StoppingConfig(StrictConfig):
-    """When to stop early, judged on the public validation set only."""
+    """When the global model is judged, on the public validation set only, and when that ends the run."""
+
+    judge_rounds: PositiveInt = Field(1, description="the model is judged every so many rounds, and after the last")
 
     patience_rounds: Count = Field(
-        0, description="stop after so many rounds without a better validation loss; 0 means never"
+        0, description="stop after so many judged rounds without a better validation loss; 0 means never"
     )
     minimum_gain: Annotated[float, Field(ge=0)] = Field(
         0.0, description="a smaller fall of the validation loss is none"
@@ -134,36 +154,52 @@ class BaseIdentity(StrictConfig):
     """The pretrained base, by name and by the SHA-256 of each of its files."""
 
     name: str = Field(description="what card and adapter call the base")
-    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(
-        min_length=1, description="SHA-256 of each of its files"
-    )
+    files: dict[str, Hexadecimal] = Field(min_length=1, description="SHA-256 of each of its files")
+
+
+Checked = TypeVar("Checked", bound="PlanSections")
+
+
+def _checked(plan: Checked, faults: list[str]) -> Checked:
+    if faults:
+        raise ValueError("; ".join(faults))
+    return plan
 
 
 class PlanSections(StrictConfig):
     """What a draft and a finished plan have in common."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = Field(description="short name of the study")
-    mode: Mode = Field("per-site", description="per-site: each hospital's own update is private")
+    mode: Mode = Field(
+        "distributed",
+        description="distributed: the sum over all hospitals is private; per-site: each hospital's own update is",
+    )
     rounds: PositiveInt = Field(description="R: rounds of the run")
+    local_steps: PositiveInt = Field(
+        1, description="K: DP-SGD steps that a site takes between two messages; 1 in mode distributed"
+    )
     minimum_sites: PositiveInt = Field(1, description="a round with fewer answers changes nothing")
     seed: Count = Field(1, description="public seed of the frozen A and of the head's start")
     task: TaskConfig
     adapter: AdapterConfig = AdapterConfig()
-    local: LocalConfig
+    optimizer: OptimizerConfig
+    secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
     server: ServerConfig = ServerConfig()
     stopping: StoppingConfig = StoppingConfig()
 
     @property
     def steps(self) -> int:
         """T: DP-SGD steps of the whole run at one site."""
-        return self.rounds * self.local.steps
+        return self.rounds * self.local_steps
+
+    @property
+    def masked(self) -> bool:
+        """Whether what sites send can be read in the sum only."""
+        return self.secure_aggregation.masked
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
-        faults = list(_impossible(self))
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
+        return _checked(self, impossible_sections(self))
 
 
 class PlanDraft(PlanSections):
@@ -177,47 +213,29 @@ class Plan(PlanSections):
 
     format_version: Literal[1] = Field(1, description="changes when old plans can no longer be read")
     sites: PositiveInt = Field(description="n: hospitals that take part")
+    roster: Roster = Field({}, description="Ed25519 public key of each hospital, by name; needed where it is masked")
     base: BaseIdentity
     privacy: PrivacyTerms
+
+    @model_validator(mode="after")
+    def _sites_fit(self) -> Self:
+        return _checked(self, impossible_sites(self))
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical form: equal plans have equal digests at every party."""
         return digest(self.model_dump(mode="json"))
 
+    @property
+    def parameters(self) -> Parameters:
+        """n, d, c and t of secure aggregation."""
+        terms = self.secure_aggregation
+        threshold = self.sites - terms.tolerated_dropouts if terms.threshold is None else terms.threshold
+        return Parameters(self.sites, terms.tolerated_dropouts, terms.tolerated_colluders, threshold)
 
-def _impossible(plan: PlanSections) -> list[str]:
-    """Combinations that no run can satisfy, each as one sentence."""
-    adapter, server = plan.adapter, plan.server
-    refreshed = bool(adapter.svd_refresh_rounds)
-    moments = server.optimizer != "fedavg" or bool(server.momentum)
-    rules = (
-        (
-            adapter.head_rounds >= plan.rounds and adapter.method != "head",
-            "`adapter.head_rounds` must be smaller than `rounds`, or the adapter is never trained",
-        ),
-        (plan.local.warmup_steps >= plan.steps, "`local.warmup_steps` must be smaller than rounds x local.steps"),
-        (plan.steps > _MOST_STEPS, f"rounds x local.steps must be at most {_MOST_STEPS:,}"),
-        (
-            isinstance(plan, Plan) and plan.minimum_sites > plan.sites,
-            "`minimum_sites` must be at most `sites`, or no round can ever count",
-        ),
-        (
-            refreshed and adapter.method not in {"lora", "lora-b"},
-            "`adapter.svd_refresh_rounds` needs method lora or lora-b",
-        ),
-        (
-            refreshed and bool(server.average_rounds),
-            "`server.average_rounds` cannot average factors that `adapter.svd_refresh_rounds` changes",
-        ),
-        (
-            refreshed and moments,
-            "`adapter.svd_refresh_rounds` needs server.optimizer fedavg without momentum: "
-            "moments have no meaning in new factors",
-        ),
-        (
-            len(plan.task.labels) == 2 and plan.task.positive_label is None,
-            "`task.positive_label` is needed for two labels",
-        ),
-    )
-    return [sentence for broken, sentence in rules if broken]
+    @property
+    def noise_shares(self) -> int:
+        """Honest shares that make up the accounted noise: n - d - c in mode distributed; else a site's own noise, 1."""
+        if self.mode == "per-site":
+            return 1
+        return self.sites - self.secure_aggregation.tolerated_dropouts - self.secure_aggregation.tolerated_colluders

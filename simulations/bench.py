@@ -73,7 +73,7 @@ def step_ratio(base: Base, scenario: Scenario) -> float:
     # Every row is drawn, so that both steps see the same rows; the machinery around them is the real one.
     mechanism = replace(PrivacyPlan.from_terms(plan.privacy, 1), sampling_rate=1.0, unit="record")
     step = DpStep(mechanism, model, data, SecretSource())
-    optimizer = build_optimizer(plan.local, model, "full")
+    optimizer = build_optimizer(plan.optimizer, model, "full")
 
     def private() -> None:
         with recording(model) as gradients:

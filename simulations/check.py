@@ -100,7 +100,7 @@ def estimate_seconds(world: World) -> float:
     tokens = float(sum(_tokens(world.model, part.texts) for part in world.splits.hospitals))
     public = float(_tokens(world.model, world.splits.validation.texts) + _tokens(world.model, world.splits.test.texts))
     full_rounds = sum(world.model.stage(number) == "full" for number in range(1, world.plan.rounds + 1))
-    steps = full_rounds * world.plan.local.steps
+    steps = full_rounds * world.plan.local_steps
     trained = steps * world.plan.privacy.sampling_rate * tokens * per_token_above
     return per_token_below * (tokens + public) + trained + full_rounds * public * per_token_above / 3
 

@@ -137,7 +137,8 @@ def _type(field: Schema) -> str:
     if field["type"] == "array":
         return f"list of {_type(field['items'])}" + (f", at least {field['minItems']}" if "minItems" in field else "")
     if field["type"] == "object":
-        return f"table of name = {_type(field['additionalProperties'])}"
+        values = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+        return f"table of name = {_type(values)}"
     return _WORDS[field["type"]] + _limits(field)
 
 

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from common.plan import AdapterConfig, BaseIdentity, LocalConfig, Plan, PrivacyTerms, ServerConfig, TaskConfig
+from common.plan import (
+    AdapterConfig,
+    BaseIdentity,
+    OptimizerConfig,
+    Plan,
+    PrivacyTerms,
+    SecureAggregationConfig,
+    ServerConfig,
+    TaskConfig,
+)
 
 
 def make_plan(**changes: Any) -> Plan:
@@ -11,12 +20,15 @@ def make_plan(**changes: Any) -> Plan:
         "task": {"labels": ("none", "event"), "positive_label": "event", "max_tokens": 16},
         "adapter": {"rank": 2, "top_layers": 1, "targets": ("query", "value")},
         "privacy": {"sampling_rate": 0.5, "divisor": 4.0, "noise_multiplier": 1.0, "clip_norm": 1.0},
-        "local": {"steps": 2, "learning_rate": 0.5, "momentum": 0.5, "schedule": "constant"},
+        "optimizer": {"learning_rate": 0.5, "momentum": 0.5, "schedule": "constant"},
+        "secure_aggregation": {"masked": False},
         "server": {},
     }
     plain: dict[str, Any] = {
         "name": "test",
+        "mode": "per-site",
         "rounds": 2,
+        "local_steps": 2,
         "sites": 2,
         "base": BaseIdentity(name="tiny", files={"a": "0" * 64}),
     }
@@ -29,7 +41,8 @@ def make_plan(**changes: Any) -> Plan:
         "task": TaskConfig,
         "adapter": AdapterConfig,
         "privacy": PrivacyTerms,
-        "local": LocalConfig,
+        "optimizer": OptimizerConfig,
+        "secure_aggregation": SecureAggregationConfig,
         "server": ServerConfig,
     }
     return Plan(**plain, **{name: kinds[name](**values) for name, values in sections.items()})

@@ -19,7 +19,9 @@ output = {output}
 
 [plan]
 name = "tiny"
+mode = "per-site"
 rounds = 2
+local_steps = 2
 
 [plan.task]
 labels = ["none", "event"]
@@ -39,11 +41,13 @@ clip_norm = 1.0
 sampling_rate = 0.5
 divisor = 4.0
 
-[plan.local]
-steps = 2
+[plan.optimizer]
 learning_rate = 0.5
 momentum = 0.5
 schedule = "constant"
+
+[plan.secure_aggregation]
+masked = false
 
 [data.files]
 folder = "data"

@@ -12,11 +12,11 @@ from torch.optim import SGD, Adam, Optimizer
 
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.per_example import PerExampleGradients
-from client.training.schedule import rate_factor
 from common.messages import RoundOrder
-from common.plan import LocalConfig, Plan
+from common.plan import OptimizerConfig, Plan
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource
+from common.schedule import rate_factor
 from common.trainable import Stage, TrainableModel
 
 
@@ -45,11 +45,11 @@ class LocalTrainer:
         self._model.load(order.weights, order.basis)
         before = self._model.read()
         stage = self._model.stage(order.round_number)
-        first = (order.round_number - 1) * self._plan.local.steps
+        first = (order.round_number - 1) * self._plan.local_steps
         with recording(self._model) as gradients:
-            optimizer = build_optimizer(self._plan.local, self._model, stage)
-            for step in range(first, first + self._plan.local.steps):
-                set_rates(optimizer, self._plan.local, step, self._plan.steps)
+            optimizer = build_optimizer(self._plan.optimizer, self._model, stage)
+            for step in range(first, first + self._plan.local_steps):
+                set_rates(optimizer, self._plan.optimizer, step, self._plan.steps)
                 self._move(optimizer, stage, self._step.noisy_gradient(gradients, stage))
         return self._model.read() - before
 
@@ -70,30 +70,32 @@ def recording(model: TrainableModel) -> Iterator[PerExampleGradients]:
         model.module.eval()
 
 
-def build_optimizer(local: LocalConfig, model: TrainableModel, stage: Stage) -> Optimizer:
+def build_optimizer(config: OptimizerConfig, model: TrainableModel, stage: Stage) -> Optimizer:
     """The site optimizer over what the stage trains, the head with a rate of its own."""
     groups = [
         {"params": group, "lr": rate, "full_rate": rate}
-        for group, rate in _grouped(local, model, stage).values()
+        for group, rate in _grouped(config, model, stage).values()
         if group
     ]
-    if local.optimizer == "adam":
-        return Adam(groups, betas=(local.momentum, local.second_moment))
-    return SGD(groups, momentum=local.momentum)
+    if config.rule == "adam":
+        return Adam(groups, betas=(config.momentum, config.second_moment))
+    return SGD(groups, momentum=config.momentum)
 
 
-def _grouped(local: LocalConfig, model: TrainableModel, stage: Stage) -> Mapping[str, tuple[list[torch.Tensor], float]]:
-    head_rate = local.head_learning_rate or local.learning_rate
+def _grouped(
+    config: OptimizerConfig, model: TrainableModel, stage: Stage
+) -> Mapping[str, tuple[list[torch.Tensor], float]]:
+    head_rate = config.head_learning_rate or config.learning_rate
     return {
-        "adapter": (model.adapter_parameters(stage), local.learning_rate),
+        "adapter": (model.adapter_parameters(stage), config.learning_rate),
         "head": (model.parameters("head"), head_rate),
     }
 
 
-def set_rates(optimizer: Optimizer, local: LocalConfig, step: int, steps: int) -> None:
+def set_rates(optimizer: Optimizer, config: OptimizerConfig, step: int, steps: int) -> None:
     """Set every group's learning rate for a step of the whole run."""
     for group in optimizer.param_groups:
-        group["lr"] = group["full_rate"] * rate_factor(local, step, steps)
+        group["lr"] = group["full_rate"] * rate_factor(config, step, steps)
 
 
 def set_gradient(parameters: list[torch.Tensor], gradient: npt.NDArray[np.float64]) -> None:

@@ -9,10 +9,13 @@ STEPS = 3
 def small_plan(**changes) -> Plan:
     values = {
         "name": "study",
+        "mode": "per-site",
         "rounds": ROUNDS,
+        "local_steps": STEPS,
         "sites": 2,
         "task": {"labels": ["no", "yes"], "positive_label": "yes"},
-        "local": {"steps": STEPS, "learning_rate": 0.1},
+        "optimizer": {"learning_rate": 0.1},
+        "secure_aggregation": {"masked": False},
         "base": {"name": "tiny", "files": {"model.safetensors": "0" * 64}},
         "privacy": {"sampling_rate": 0.1, "divisor": 10.0, "noise_multiplier": 1.0},
     }

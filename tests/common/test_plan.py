@@ -6,16 +6,20 @@ import pytest
 from common.config import parse_config
 from common.errors import ConfigError
 from common.plan import Plan, PlanDraft
+from common.secagg.parameters import Parameters
 
 DRAFT = """
 name = "study"
+mode = "per-site"
 rounds = 4
+local_steps = 5
 [task]
 labels = ["none", "event"]
 positive_label = "event"
-[local]
-steps = 5
+[optimizer]
 learning_rate = 0.1
+[secure_aggregation]
+masked = false
 [privacy]
 sampling_rate = 0.2
 divisor = 50
@@ -78,7 +82,8 @@ def parse(values: dict[str, Any]) -> dict[str, Any]:
         {"sites": 5},
         {"task__max_tokens": 32},
         {"adapter__rank": 8},
-        {"local__momentum": 0.5},
+        {"optimizer__momentum": 0.5},
+        {"secure_aggregation__tolerated_dropouts": 0},
         {"server__learning_rate": 0.5},
         {"stopping__patience_rounds": 2},
         {"privacy__delta": 1e-6},
@@ -105,18 +110,26 @@ def test_any_change_gives_another_digest(change: dict[str, Any]) -> None:
         ({"task__labels": ["event", "event"]}, "must not repeat a label"),
         ({"task__labels": ["event"]}, "task.labels"),
         ({"adapter__head_rounds": 4}, "`adapter.head_rounds` must be smaller than `rounds`"),
-        ({"local__warmup_steps": 20}, "`local.warmup_steps` must be smaller"),
+        ({"optimizer__warmup_steps": 20}, "`optimizer.warmup_steps` must be smaller"),
         ({"adapter__svd_refresh_rounds": 1, "adapter__method": "head"}, "needs method lora or lora-b"),
         ({"adapter__svd_refresh_rounds": 1, "server__average_rounds": 2}, "cannot average factors"),
-        ({"adapter__svd_refresh_rounds": 1, "server__momentum": 0.9}, "needs server.optimizer fedavg"),
-        ({"adapter__svd_refresh_rounds": 1, "server__optimizer": "fedadam"}, "needs server.optimizer fedavg"),
+        ({"adapter__svd_refresh_rounds": 1, "server__momentum": 0.9}, "server.optimizer fedavg without momentum"),
+        (
+            {"adapter__svd_refresh_rounds": 1, "server__optimizer": "fedadam"},
+            "server.optimizer fedavg without momentum",
+        ),
         ({"name": "Study 1"}, "name: string should match pattern"),
         ({"privacy__sampling_rate": 0.0}, "privacy.sampling_rate"),
         ({"privacy__sampling_rate": 1.5}, "privacy.sampling_rate"),
         ({"privacy__delta": 1.0}, "privacy.delta"),
         ({"privacy__divisor": 0.0}, "privacy.divisor"),
         ({"privacy__grid_bits": 25}, "privacy.grid_bits"),
-        ({"mode": "distributed"}, "mode: input should be 'per-site'"),
+        ({"mode": "pooled"}, "mode: input should be 'distributed' or 'per-site'"),
+        ({"mode": "distributed", "local_steps": 5}, "`local_steps` must be 1 in mode distributed"),
+        ({"mode": "distributed", "local_steps": 1}, "`secure_aggregation.masked` must be true in mode distributed"),
+        ({"mode": "distributed", "server__momentum": 0.5}, "`server` is for mode per-site, but for average_rounds"),
+        ({"secure_aggregation__session_rounds": 257}, "secure_aggregation.session_rounds"),
+        ({"secure_aggregation__threshold": 0}, "secure_aggregation.threshold"),
     ],
 )
 def test_what_no_run_can_satisfy_is_refused(change: dict[str, Any], rule: str) -> None:
@@ -124,7 +137,7 @@ def test_what_no_run_can_satisfy_is_refused(change: dict[str, Any], rule: str) -
 
 
 def test_several_impossible_combinations_are_all_named() -> None:
-    found = rules(adapter__head_rounds=9, local__warmup_steps=99)
+    found = rules(adapter__head_rounds=9, optimizer__warmup_steps=99)
     assert "head_rounds" in found
     assert "warmup_steps" in found
 
@@ -133,3 +146,38 @@ def test_a_finished_plan_needs_its_noise_and_no_target() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(Plan, finished_values() | {"privacy": draft_values()["privacy"]}, "plan.toml")
     assert {problem.where for problem in caught.value.problems} == {"privacy.noise_multiplier", "privacy.epsilon"}
+
+
+ROSTER = {f"hospital-{number}": f"{number:064x}" for number in range(4)}
+
+
+def masked_rules(**changes: Any) -> str:
+    values = finished_values(secure_aggregation__masked=True, **changes) | {"roster": changes.get("roster", ROSTER)}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(Plan, values, "plan.toml")
+    return "\n".join(f"{problem.where}: {problem.rule}" for problem in caught.value.problems)
+
+
+def test_a_distributed_plan_shares_its_noise_among_the_honest_survivors() -> None:
+    values = finished_values(mode="distributed", local_steps=1, secure_aggregation={}) | {"roster": ROSTER}
+    plan = parse_config(Plan, values, "plan.toml")
+    assert plan.masked
+    assert plan.noise_shares == 2
+    assert plan.parameters == Parameters(sites=4, dropouts=1, colluders=1, threshold=3)
+    assert parse_config(Plan, values | {"mode": "per-site"}, "plan.toml").noise_shares == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"roster": {}}, "`roster` must give each of the sites a public key of its own"),
+        ({"roster": ROSTER | {"hospital-0": ROSTER["hospital-1"]}}, "a public key of its own"),
+        ({"roster": {name: key[:-1] for name, key in ROSTER.items()}}, "roster.hospital-0"),
+        ({"secure_aggregation__tolerated_dropouts": 3}, "leave no honest noise among 4 sites"),
+        ({"secure_aggregation__threshold": 2}, "must be from sites - tolerated_dropouts (3) to sites (4)"),
+        ({"secure_aggregation__threshold": 5}, "must be from sites - tolerated_dropouts (3) to sites (4)"),
+        ({"secure_aggregation__tolerated_dropouts": 2}, "twice `threshold` (2) must be above"),
+    ],
+)
+def test_unsafe_secure_aggregation_is_refused(change: dict[str, Any], rule: str) -> None:
+    assert rule in masked_rules(**change)

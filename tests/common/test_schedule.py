@@ -1,12 +1,12 @@
 import pytest
 
-from client.training.schedule import rate_factor
-from common.plan import LocalConfig
+from common.plan import OptimizerConfig
+from common.schedule import rate_factor
 
 
 def factors(schedule: str, warmup: int, steps: int) -> list[float]:
-    local = LocalConfig.model_validate({"steps": 1, "learning_rate": 1.0, "schedule": schedule, "warmup_steps": warmup})
-    return [rate_factor(local, step, steps) for step in range(steps)]
+    optimizer = OptimizerConfig.model_validate({"learning_rate": 1.0, "schedule": schedule, "warmup_steps": warmup})
+    return [rate_factor(optimizer, step, steps) for step in range(steps)]
 
 
 @pytest.mark.parametrize(

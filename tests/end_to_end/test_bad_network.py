@@ -13,7 +13,7 @@ from simulations.network import Faults, SimulatedNetwork
 from tests.plans import make_plan
 
 SITES = ("north", "east", "south", "west")
-PLAN = make_plan(rounds=8, sites=4, minimum_sites=2, local={"steps": 2})
+PLAN = make_plan(rounds=8, sites=4, minimum_sites=2, local_steps=2)
 GROUPS = {"adapter": slice(0, 2), "head": slice(2, 3)}
 
 
@@ -85,7 +85,7 @@ def test_a_bad_network_costs_answers_but_never_a_wrong_or_double_one(tmp_path):
     assert {"unreadable", "other-round"} <= set(faults) <= {"unreadable", "other-round"}
     for site, book in books.items():
         assert set(trained[site].values()) <= {1}
-        assert book.steps_charged == PLAN.local.steps * len(trained[site])
+        assert book.steps_charged == PLAN.local_steps * len(trained[site])
     assert sum(survivors) <= sum(len(counts) for counts in trained.values())
 
 

@@ -7,6 +7,7 @@ PACKAGES = ("common", "client", "server", "simulations")
 # Modules without a test of the same name, each with where it is tested instead.
 TESTED_ELSEWHERE = {
     "common/transport.py": "tests/simulations/test_network.py",  # one protocol, no code
+    "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
     "client/data/tables.py": "tests/client/data/test_sources.py",  # the file formats of that reader
     "simulations/notes_grammar.py": "tests/simulations/test_notes.py",  # phrases, no code
 }

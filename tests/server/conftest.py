@@ -20,12 +20,15 @@ def make_plan() -> Callable[..., Plan]:
     def make(**changes):
         sections = {
             "name": "tiny",
+            "mode": "per-site",
             "rounds": 4,
+            "local_steps": 2,
             "minimum_sites": 2,
             "sites": 3,
             "base": {"name": "tiny-base", "files": {"model.safetensors": "0" * 64}},
             "task": {"labels": ("no", "yes"), "positive_label": "yes"},
-            "local": {"steps": 2, "learning_rate": 0.1},
+            "optimizer": {"learning_rate": 0.1},
+            "secure_aggregation": {"masked": False},
             "privacy": {"sampling_rate": 0.1, "divisor": 10.0, "noise_multiplier": 1.0},
         }
         return Plan.model_validate(sections | changes)

@@ -114,7 +114,7 @@ def test_arms_differ_in_who_takes_part_and_nothing_else(compared: tuple[Comparis
     # The pooled arm draws as many units as all hospitals together, so its divisor is theirs together.
     assert [setting.plan.privacy.divisor for setting in arms.values()] == [8.0, 4.0, 4.0, 4.0, 8.0, 4.0]
     assert [setting.plan.adapter.method for setting in arms.values()] == ["lora-b"] * 4 + ["head"] * 2
-    assert len({setting.plan.local for setting in arms.values()}) == 1
+    assert len({setting.plan.optimizer for setting in arms.values()}) == 1
     assert len({setting.plan.rounds for setting in arms.values()}) == 1
 
 

@@ -262,7 +262,9 @@ def test_a_folder_with_a_run_is_not_started_over(tmp_path: Path, tiny_base: Path
 
 def test_without_noise_one_hospital_is_plain_training(tmp_path: Path, tiny_base: Path) -> None:
     """σ = 0, q = 1, no momentum: the run is full-batch gradient descent with per-record clipping."""
-    plan = make_plan(rounds=3, sites=1, privacy={**NOISELESS, "divisor": 8.0}, local={"momentum": 0.0, "steps": 2})
+    plan = make_plan(
+        rounds=3, sites=1, privacy={**NOISELESS, "divisor": 8.0}, optimizer={"momentum": 0.0}, local_steps=2
+    )
     made = setting(tmp_path, tiny_base, plan)
     outcome = federate(made).outcome
     expected = descend(made, tuple(made.hospitals.values()), plan)
@@ -271,7 +273,9 @@ def test_without_noise_one_hospital_is_plain_training(tmp_path: Path, tiny_base:
 
 
 def test_without_noise_two_hospitals_with_one_step_are_pooled_training(tmp_path: Path, tiny_base: Path) -> None:
-    plan = make_plan(rounds=4, sites=2, privacy={**NOISELESS, "divisor": 4.0}, local={"momentum": 0.0, "steps": 1})
+    plan = make_plan(
+        rounds=4, sites=2, privacy={**NOISELESS, "divisor": 4.0}, optimizer={"momentum": 0.0}, local_steps=1
+    )
     made = setting(tmp_path, tiny_base, plan)
     outcome = federate(made).outcome
     np.testing.assert_allclose(outcome.model.weights, descend(made, tuple(made.hospitals.values()), plan), atol=2e-6)
@@ -287,7 +291,7 @@ def descend(made: Setting, sets: tuple[TrainingSet, ...], plan: Plan) -> np.ndar
             for row in range(len(data.labels)):
                 gradient = row_gradient(model, data, row)
                 total += gradient * min(1.0, plan.privacy.clip_norm / np.linalg.norm(gradient))
-        weights = weights - plan.local.learning_rate * total / (plan.privacy.divisor * len(sets))
+        weights = weights - plan.optimizer.learning_rate * total / (plan.privacy.divisor * len(sets))
     return weights
 
 

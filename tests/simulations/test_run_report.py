@@ -15,7 +15,7 @@ def files_scenario() -> Scenario:
         "rounds": 2,
         "task": {"labels": ["no", "yes"], "positive_label": "yes"},
         "privacy": {"epsilon": 8.0, "sampling_rate": 0.5, "divisor": 4.0},
-        "local": {"steps": 1, "learning_rate": 1.0},
+        "optimizer": {"learning_rate": 1.0},
     }
     files = {"train": ["train.csv"], "test": ["test.csv"]}
     return scenario_from_values({"base": "base", "plan": plan, "data": {"files": files}}, "test")

@@ -37,7 +37,7 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
     )
     assert problems == {
         "plan.adapter.rnak": ("is not a known key", "", "did you mean `rank`?"),
-        "plan.local.learning_rate": (
+        "plan.optimizer.learning_rate": (
             "is required",
             "",
             "add `learning_rate = …`; docs/configuration.md says what it means",
@@ -69,12 +69,20 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
     ("overrides", "where", "rule"),
     [
         (["plan.adapter.head_rounds=2"], "plan", "`adapter.head_rounds` must be smaller than `rounds`"),
-        (["plan.local.warmup_steps=4"], "plan", "`local.warmup_steps` must be smaller than rounds x local.steps"),
+        (
+            ["plan.optimizer.warmup_steps=4"],
+            "plan",
+            "`optimizer.warmup_steps` must be smaller than rounds x local_steps",
+        ),
         (["plan.adapter.method=bias", "plan.adapter.svd_refresh_rounds=1"], "plan", "needs method lora or lora-b"),
-        (["plan.adapter.svd_refresh_rounds=1", "plan.server.optimizer=fedadam"], "plan", "needs server.optimizer"),
+        (
+            ["plan.adapter.svd_refresh_rounds=1", "plan.server.optimizer=fedadam"],
+            "plan",
+            "server.optimizer fedavg without momentum",
+        ),
         (["data.notes.hospitals=2"], "data", "give exactly one of the tables [data.files] and [data.notes]"),
         (["plan.minimum_sites=3"], "(whole file)", "`plan.minimum_sites` must be at most the 2 hospitals"),
-        (["plan.mode=distributed"], "plan.mode", "input should be 'per-site'"),
+        (["plan.mode=pooled"], "plan.mode", "input should be 'distributed' or 'per-site'"),
     ],
 )
 def test_an_impossible_combination_is_named(path: Path, overrides: list[str], where: str, rule: str) -> None:
@@ -124,14 +132,14 @@ def test_overrides_keep_their_type_and_a_bare_word_is_a_string(path: Path) -> No
             "network.drop=0.25",
             "measure.test_every_round=false",
             'plan.adapter.targets=["key"]',
-            "plan.local.schedule='cosine'",
+            "plan.optimizer.schedule='cosine'",
             "base=/models/a=b",
         ],
     )
     assert (scenario.plan.rounds, scenario.plan.name, scenario.network.drop) == (7, "other", 0.25)
     assert scenario.measure.test_every_round is False
     assert scenario.plan.adapter.targets == ("key",)
-    assert (scenario.plan.local.schedule, scenario.base) == ("cosine", "/models/a=b")
+    assert (scenario.plan.optimizer.schedule, scenario.base) == ("cosine", "/models/a=b")
 
 
 def test_an_override_may_open_a_table_that_the_file_lacks(path: Path) -> None:
@@ -213,7 +221,7 @@ def test_an_override_without_a_value_takes_the_key_out(tmp_path: Path) -> None:
         'base = "models/b"\n[plan]\nname = "s"\nrounds = 2\n'
         '[plan.task]\nlabels = ["no", "yes"]\npositive_label = "yes"\n'
         "[plan.privacy]\nepsilon = 8.0\nsampling_rate = 0.5\ndivisor = 4.0\n"
-        '[plan.local]\nsteps = 1\nlearning_rate = 1.0\n[data.files]\ntrain = ["a.csv"]\ntest = ["b.csv"]\n'
+        '[plan.optimizer]\nlearning_rate = 1.0\n[data.files]\ntrain = ["a.csv"]\ntest = ["b.csv"]\n'
     )
     changed = load_scenario(
         path, ["plan.privacy.epsilon=", "plan.privacy.noise_multiplier=2.0", "plan.server.momentum="]

@@ -10,11 +10,11 @@ from client.data.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from client.training.per_example import loop_gradients
-from client.training.schedule import rate_factor
 from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.messages import RoundOrder
-from common.plan import LocalConfig, Plan
+from common.plan import OptimizerConfig, Plan
+from common.schedule import rate_factor
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource
@@ -48,9 +48,9 @@ def loop_update(model: TrainableModel, plan: Plan, site: str, weights: np.ndarra
     texts, labels = SITES[site]
     features = model.prepare(texts).at("full")
     current, velocity = weights.astype(np.float64), np.zeros(len(weights))
-    rates = np.full(len(weights), plan.local.learning_rate)
-    rates[model.groups["head"]] = plan.local.head_learning_rate or plan.local.learning_rate
-    for step in range(first, first + plan.local.steps):
+    rates = np.full(len(weights), plan.optimizer.learning_rate)
+    rates[model.groups["head"]] = plan.optimizer.head_learning_rate or plan.optimizer.learning_rate
+    for step in range(first, first + plan.local_steps):
         model.load(current.astype(np.float32), NOTHING)
         total = np.zeros(len(weights))
         for row in range(len(texts)):
@@ -60,22 +60,22 @@ def loop_update(model: TrainableModel, plan: Plan, site: str, weights: np.ndarra
             )
             gradient = gradient[0].numpy().astype(np.float64)
             total += gradient * min(1.0, plan.privacy.clip_norm / np.linalg.norm(gradient))
-        velocity = plan.local.momentum * velocity + total / plan.privacy.divisor
-        current = current - rates * rate_factor(plan.local, step, plan.steps) * velocity
+        velocity = plan.optimizer.momentum * velocity + total / plan.privacy.divisor
+        current = current - rates * rate_factor(plan.optimizer, step, plan.steps) * velocity
     return current - weights
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_without_noise_a_run_is_federated_averaging_in_plain_loops(tiny_base: Path, schedule: str) -> None:
     plan = make_plan(
-        privacy=NOISELESS, local={"schedule": schedule, "warmup_steps": 1, "head_learning_rate": 0.2}, rounds=3
+        privacy=NOISELESS, optimizer={"schedule": schedule, "warmup_steps": 1, "head_learning_rate": 0.2}, rounds=3
     )
     model, made = trainers(tiny_base, plan)
     ours, loop = model.start.copy(), model.start.astype(np.float64)
     for number in range(1, plan.rounds + 1):
         updates = [trainer.train(RoundOrder(plan.digest, number, ours, NOTHING)) for trainer in made.values()]
         ours = ours + np.mean(updates, axis=0)
-        first = (number - 1) * plan.local.steps
+        first = (number - 1) * plan.local_steps
         loop = loop + np.mean(
             [loop_update(model, plan, site, loop.astype(np.float32), first) for site in SITES], axis=0
         )
@@ -84,7 +84,7 @@ def test_without_noise_a_run_is_federated_averaging_in_plain_loops(tiny_base: Pa
 
 
 def test_a_round_depends_on_its_order_alone(tiny_base: Path) -> None:
-    plan = make_plan(privacy=NOISELESS, local={"optimizer": "adam"})
+    plan = make_plan(privacy=NOISELESS, optimizer={"rule": "adam"})
     model, made = trainers(tiny_base, plan)
     order = RoundOrder(plan.digest, 1, model.start, NOTHING)
     first = made["one"].train(order)
@@ -127,5 +127,5 @@ def _killed(*_: object) -> None:
     ],
 )
 def test_schedule_by_hand(schedule: str, expected: list[float]) -> None:
-    local = LocalConfig(steps=6, learning_rate=1.0, schedule=schedule, warmup_steps=2)
-    assert [round(rate_factor(local, step, 6), 4) for step in range(6)] == expected
+    optimizer = OptimizerConfig(learning_rate=1.0, schedule=schedule, warmup_steps=2)
+    assert [round(rate_factor(optimizer, step, 6), 4) for step in range(6)] == expected
