@@ -12,6 +12,8 @@ ever quotes a patient record.
     ├── RefusedError           10  a hospital's policy says no
     ├── BudgetError            11  the privacy budget does not allow it
     ├── IntegrityError         13  bytes are not what they should be
+    │   └── ProtocolError      13  the other side broke the secure aggregation protocol
+    ├── SecureAggregationError 15  secure aggregation aborted
     ├── TooFewSitesError       16  fewer sites answered than the plan demands
     └── TryAgainError          75  a passing fault
 """
@@ -100,6 +102,16 @@ class IntegrityError(CloisterError):
     """Bytes are not what they should be: damaged, altered, replayed or of another run."""
 
     exit_code = 13
+
+
+class ProtocolError(IntegrityError):
+    """The other side broke the secure aggregation protocol."""
+
+
+class SecureAggregationError(CloisterError):
+    """Secure aggregation aborted: too little came in to unmask a sum, so nothing was learned and nothing changed."""
+
+    exit_code = 15
 
 
 class TooFewSitesError(CloisterError):

@@ -10,26 +10,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from common.errors import CloisterError, ConfigError, TooFewSitesError, UsageError
+from common.errors import CloisterError, ConfigError, UsageError
 from common.plan import Plan
 from common.transport import Transport
 from server.aggregation.base import Aggregator, Vector
 from server.aggregation.choice import build_aggregator
 from server.checkpoint import load_checkpoint, save_checkpoint
+from server.failures import check_every_group_moved, check_sites_answer, check_something_was_applied
 from server.round import run_round
 from server.running_sum import SITE_LIMIT
 from server.state import Basis, BestModel, Evaluation, GlobalModel, RoundSummary, ServerState
 from server.stopping import better, patience_ran_out
-
-EMPTY_ROUNDS_LIMIT = 3
-"""So many rounds in a row without enough sites end the run: each of them charges the sites that did answer."""
-
-MOVEMENT_LIMIT = 1e-12
-"""A group whose change has a smaller norm in every round did not move.
-
-Updates are added on a grid of 2^-36 (1.5e-11), so what lies below is rounding, and a frozen group gives exactly zero. A
-group that does train moves by many orders of magnitude more in a round.
-"""
 
 Choice = Literal["last", "best", "averaged"]
 Observer = Callable[[RoundSummary], None]
@@ -110,7 +101,8 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
         ConfigError: When setup and plan contradict each other.
         UsageError: When the folder holds a run and `resume` is False.
         IntegrityError: When the checkpoint is damaged or of another plan.
-        TooFewSitesError: After `EMPTY_ROUNDS_LIMIT` rounds in a row, or a whole run, without enough sites.
+        TooFewSitesError: After several rounds in a row, or a whole run, without enough sites (server.failures).
+        SecureAggregationError: The same, when secure aggregation gave up in each of those rounds.
         CloisterError: When the model diverged, or a group of trained values did not move.
     """
     _check_setup(setup)
@@ -120,9 +112,9 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
         state = _next_state(setup, state, aggregator)
         save_checkpoint(folder, state, setup.plan.digest)
         setup.observer(state.history[-1])
-        _check_sites_answer(setup.plan, state.history)
-    _check_something_was_applied(setup.plan, state.history)
-    _check_every_group_moved(setup.groups, state.history)
+        check_sites_answer(setup.plan, state.history)
+    check_something_was_applied(setup.plan, state.history)
+    check_every_group_moved(setup.groups, state.history)
     return _outcome(setup, state)
 
 
@@ -210,40 +202,6 @@ def _evaluate(setup: RunSetup, model: GlobalModel, name: str) -> Evaluation | No
 
 def _is_finished(plan: Plan, history: tuple[RoundSummary, ...]) -> bool:
     return len(history) >= plan.rounds or patience_ran_out(plan, history)
-
-
-def _check_sites_answer(plan: Plan, history: tuple[RoundSummary, ...]) -> None:
-    """Too many empty rounds in a row, while there are rounds left that stopping would save."""
-    last = history[-EMPTY_ROUNDS_LIMIT:]
-    if len(history) < plan.rounds and len(last) == EMPTY_ROUNDS_LIMIT and not any(summary.applied for summary in last):
-        raise _too_few_sites(plan, f"in each of the last {EMPTY_ROUNDS_LIMIT} rounds", last)
-
-
-def _check_something_was_applied(plan: Plan, history: tuple[RoundSummary, ...]) -> None:
-    if not any(summary.applied for summary in history):
-        raise _too_few_sites(plan, "in any round", history)
-
-
-def _too_few_sites(plan: Plan, when: str, rounds: tuple[RoundSummary, ...]) -> TooFewSitesError:
-    counts = ", ".join(str(summary.survivors) for summary in rounds)
-    return TooFewSitesError(
-        f"fewer than {plan.minimum_sites} sites answered {when} (answers: {counts})",
-        hint="find out why sites refuse or are not reached, then resume; the budget already spent stays spent",
-    )
-
-
-def _check_every_group_moved(groups: Mapping[str, slice], history: tuple[RoundSummary, ...]) -> None:
-    """The guard against a run that looks well and trained only a part of what it should.
-
-    It sees a group that nothing trained. It cannot see a group that got noise and no gradient: with σ above 0 that
-    group moves too, and the gradient self-test before the run is what finds it.
-    """
-    for name in groups:
-        if all(summary.group_norms[name] < MOVEMENT_LIMIT for summary in history):
-            raise CloisterError(
-                f"the {name} did not move in any of {len(history)} rounds, so the result is not what it claims to be",
-                hint="check that its modules are targeted, trained and not frozen, and that its learning rate is not 0",
-            )
 
 
 def _outcome(setup: RunSetup, state: ServerState) -> RunOutcome:

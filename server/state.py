@@ -31,6 +31,14 @@ name. other-plan, other-round: late, or of another run. wrong-shape: not as many
 a value is too large to be an update. conflicting-reply: a second, different one from a site that was counted already.
 """
 
+AbortReason = Literal["", "too few inputs", "too few consents", "too few shares", "bad shares", "no session"]
+"""Why secure aggregation gave up in a round; empty where it did not.
+
+too few inputs: fewer sites than the threshold sent a masked vector. too few consents: fewer signed the survivors. too
+few shares: fewer revealed what takes the masks off. bad shares: what was revealed fits no mask. no session: the sites'
+keys could not be agreed on.
+"""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -61,6 +69,7 @@ class RoundSummary:
         seconds: Wall-clock time of the round, its evaluation included.
         bytes_out: Bytes handed to the transport, all sites together.
         bytes_in: Bytes that came back.
+        abort: Why secure aggregation gave up; the round is not applied then.
     """
 
     round_number: int
@@ -74,6 +83,7 @@ class RoundSummary:
     seconds: float
     bytes_out: int
     bytes_in: int
+    abort: AbortReason = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 import server.checkpoint
-from common.errors import CloisterError, ConfigError, IntegrityError, TooFewSitesError, UsageError
+from common.errors import (
+    CloisterError,
+    ConfigError,
+    IntegrityError,
+    TooFewSitesError,
+    UsageError,
+)
 from common.messages import RoundOrder, RoundReply
 from common.wire import decode, encode
 from server.aggregation.fedavg import FedAvg
