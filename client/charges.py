@@ -20,8 +20,8 @@ from pydantic import Field, ValidationError, model_validator
 from common.canonical import canonical_bytes
 from common.config import StrictConfig
 from common.errors import IntegrityError, RefusedError
+from common.fields import RefusalCode
 from common.files import write_durably
-from common.messages import RefusalCode
 from common.plan import Plan
 
 _FILE_NAME = "charges.book"

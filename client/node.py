@@ -10,7 +10,8 @@ import structlog
 from client.charges import Charges
 from client.outbox import Outbox, Released
 from common.errors import CloisterError, ConfigError, IntegrityError
-from common.messages import SITE_NAME, Refusal, RefusalCode, RoundOrder, RoundReply, Vector
+from common.fields import SITE_NAME, RefusalCode, Vector
+from common.messages import Refusal, RoundOrder, RoundReply
 from common.plan import Plan
 from common.wire import decode, frame_bound
 

@@ -21,12 +21,14 @@ import numpy as np
 
 from common.canonical import canonical_bytes
 from common.errors import IntegrityError
-from common.messages import FIELD_RULES, Message, Refusal, RoundOrder, RoundReply, Vector, check_message
+from common.fields import FieldRule
+from common.messages import FIELD_RULES, Message, Refusal, RoundOrder, RoundReply, check_message
+from common.secagg.messages import SECAGG_RULES
 
 MAGIC = b"CLSR"
 VERSION = 1
-KINDS: Mapping[int, type[Message]] = {1: RoundOrder, 2: RoundReply, 3: Refusal}
-HEADER_LIMIT_BYTES = 64 * 1024
+KINDS: Mapping[int, type[Message]] = dict(enumerate((RoundOrder, RoundReply, Refusal, *SECAGG_RULES), start=1))
+HEADER_LIMIT_BYTES = 128 * 1024
 FRAME_LIMIT_BYTES = 1 << 30
 
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
@@ -35,6 +37,7 @@ _CHECKSUM_BYTES = 32
 # Vectors start at a multiple of 8, so that they can be read in place.
 _ALIGNMENT = 8
 
+AnyVector = np.ndarray[Any, np.dtype[Any]]
 First = TypeVar("First", bound=Message)
 Second = TypeVar("Second", bound=Message)
 
@@ -161,7 +164,15 @@ def _read_header(kind: type[Message], header: bytes) -> tuple[dict[str, Any], li
     expected = {name for name, rule in FIELD_RULES[kind].items() if not rule.dtype}
     if not isinstance(scalars, dict) or scalars.keys() != expected:
         raise _unreadable(f"has an unknown or missing field for a {kind.__name__}")
-    return scalars, _read_lengths(kind, values["vectors"])
+    return _with_names(FIELD_RULES[kind], scalars), _read_lengths(kind, values["vectors"])
+
+
+def _with_names(rules: Mapping[str, FieldRule], scalars: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists and no tuples; whether a list holds names is checked by rule."""
+    return {
+        name: tuple(value) if rules[name].is_names and isinstance(value, list) else value
+        for name, value in scalars.items()
+    }
 
 
 def _parse_canonical(header: bytes) -> Any:  # noqa: ANN401 - any JSON value may stand there
@@ -194,7 +205,7 @@ def _read_length(entry: object, name: str, dtype: str) -> int:
     return length
 
 
-def _read_vectors(kind: type[Message], data: bytes, header_end: int, lengths: Sequence[int]) -> dict[str, Vector]:
+def _read_vectors(kind: type[Message], data: bytes, header_end: int, lengths: Sequence[int]) -> dict[str, AnyVector]:
     types = _vector_types(kind)
     start = header_end + -header_end % _ALIGNMENT
     sizes = [length * np.dtype(dtype).itemsize for length, (_, dtype) in zip(lengths, types, strict=True)]
@@ -205,6 +216,7 @@ def _read_vectors(kind: type[Message], data: bytes, header_end: int, lengths: Se
     vectors = {}
     for (name, dtype), length, size in zip(types, lengths, sizes, strict=True):
         view = np.frombuffer(data, dtype=dtype, count=length, offset=start)
-        vectors[name] = view.astype(np.float32, copy=False)  # copies only where the machine is big-endian
+        # Copies only where the machine is big-endian.
+        vectors[name] = view.astype(view.dtype.newbyteorder("="), copy=False)
         start += size
     return vectors

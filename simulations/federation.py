@@ -14,8 +14,9 @@ from client.node import SiteNode
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from common.adapters.lora import refactor
+from common.fields import Vector
 from common.files import write_durably
-from common.messages import RoundOrder, Vector
+from common.messages import RoundOrder
 from common.plan import Plan
 from common.randomness import RandomSource, SecretSource
 from common.trainable import TrainableModel

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from common.errors import IntegrityError
-from common.messages import FIELD_RULES, Refusal, RefusalCode, RoundOrder, RoundReply
+from common.fields import RefusalCode
+from common.messages import FIELD_RULES, Refusal, RoundOrder, RoundReply
 from common.wire import HEADER_LIMIT_BYTES, KINDS, decode, encode, frame_bound
 from tests.vectors.wire.make import files
 
