@@ -13,7 +13,7 @@ import numpy as np
 from common.errors import CloisterError, ConfigError, UsageError
 from common.plan import Plan
 from common.transport import Transport
-from server.aggregation.base import Aggregator, Vector
+from server.aggregation.base import Vector
 from server.aggregation.choice import build_aggregator
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.failures import check_every_group_moved, check_sites_answer, check_something_was_applied
@@ -107,9 +107,8 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
     """
     _check_setup(setup)
     state = _first_state(setup, folder, resume)
-    aggregator = build_aggregator(setup.plan.server)
     while not _is_finished(setup.plan, state.history):
-        state = _next_state(setup, state, aggregator)
+        state = _next_state(setup, state)
         save_checkpoint(folder, state, setup.plan.digest)
         setup.observer(state.history[-1])
         check_sites_answer(setup.plan, state.history)
@@ -140,7 +139,7 @@ def _check_setup(setup: RunSetup) -> None:
 def _first_state(setup: RunSetup, folder: Path, resume: bool) -> ServerState:
     saved = load_checkpoint(folder, setup.plan.digest)
     if saved is None:
-        moments = build_aggregator(setup.plan.server).initial(len(setup.start.weights))
+        moments = build_aggregator(setup.plan, setup.groups, 1).initial(len(setup.start.weights))
         return ServerState(setup.start, moments)
     if not resume:
         raise UsageError(
@@ -150,8 +149,9 @@ def _first_state(setup: RunSetup, folder: Path, resume: bool) -> ServerState:
     return saved
 
 
-def _next_state(setup: RunSetup, state: ServerState, aggregator: Aggregator) -> ServerState:
+def _next_state(setup: RunSetup, state: ServerState) -> ServerState:
     """One round and everything that follows from it, up to what the checkpoint holds."""
+    aggregator = build_aggregator(setup.plan, setup.groups, state.round_number + 1)
     result = run_round(setup.plan, state, setup.sites, setup.transport, aggregator, setup.groups)
     if not result.summary.applied:
         return replace(state, history=(*state.history, result.summary))
