@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from common.privacy.plan import LARGEST_GAUSSIAN_SCALE
 from common.randomness import RandomSource
-
-# The largest draw is 11.8 standard deviations; below 12 * 2^49 < 2^53 a float64 holds every integer.
-_LARGEST_SCALE = 2.0**49
 
 
 def rounded_gaussian(scale: float, count: int, source: RandomSource) -> npt.NDArray[np.int64]:
@@ -55,18 +53,31 @@ def rounded_gaussian(scale: float, count: int, source: RandomSource) -> npt.NDAr
     Source: Mironov 2012, "On significance of the least significant bits for differential privacy"; Dwork & Roth 2014,
         proposition 2.1 (post-processing).
     """
-    if not 0 <= scale <= _LARGEST_SCALE or count < 0:
+    if not 0 <= scale <= LARGEST_GAUSSIAN_SCALE or count < 0:
         raise ValueError(f"noise needs a scale from 0 to 2^49 and a count from 0, not {scale!r} and {count!r}")
     if scale == 0:
         return np.zeros(count, dtype=np.int64)
     return np.rint(_normal(count, source) * scale).astype(np.int64)
 
 
+def mirrored_uniform(count: int, source: RandomSource) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Uniform values of 104 random bits, of which the upper half of the interval is mirrored onto the lower.
+
+    Guarantees:
+        A distribution that is symmetric about 0 is drawn by its lower quantile at `lower` times the sign. Both tails
+        are drawn at the lower end, near 0, where floats are dense; near 1 they are 2^-53 apart.
+
+    Returns:
+        `lower` from 2^-105 to 1/2, `[count]`, and `sign`, -1 or 1, `[count]`.
+    """
+    coarse, fine = np.split(source.uniform(2 * count), 2)
+    # `fine` spreads each of the 2^52 coarse values evenly over its own cell.
+    lower = np.minimum(coarse, 1 - coarse) + (fine - 0.5) * math.ldexp(1.0, -52)
+    return lower, np.where(coarse < 0.5, -1.0, 1.0)
+
+
 def _normal(count: int, source: RandomSource) -> npt.NDArray[np.float64]:
     """Standard normal values, `[count]`, whose tails are resolved as finely as their middle."""
-    coarse, fine = np.split(source.uniform(2 * count), 2)
-    # Both tails are drawn at the lower end, near 0, where floats are dense; near 1 they are 2^-53 apart. `fine` then
-    # spreads each of the 2^52 coarse values evenly over its own cell.
-    lower = np.minimum(coarse, 1 - coarse) + (fine - 0.5) * math.ldexp(1.0, -52)
+    lower, sign = mirrored_uniform(count, source)
     quantile: npt.NDArray[np.float64] = ndtri(lower)
-    return np.copysign(quantile, coarse - 0.5)
+    return -quantile * sign

@@ -1,7 +1,7 @@
 """What a run costs in ε: the tight figure for the report, and Rényi's as a second opinion.
 
-Both bound the mechanism that `PrivacyPlan.event` describes, under adding or removing one unit, for a number of steps
-that was fixed before the run.
+Both bound the mechanism that `PrivacyPlan` describes, under adding or removing one unit, for a number of steps that was
+fixed before the run. Gaussian noise has both; Skellam noise has Rényi's only, which then is the report's figure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from common.privacy.plan import PrivacyPlan
+from common.privacy.skellam_renyi import skellam_epsilon
 
 # At whole orders the series is a finite sum; at the others the library gives a bound a little above it. Half orders
 # below 3 are left out: there it fails to converge for some plans and writes a warning to stderr.
@@ -38,11 +39,15 @@ _DELTA_PER_STEP = 1e-14
 
 @lru_cache(maxsize=1024)
 def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
-    """ε at the plan's δ after `steps` steps, by composing privacy loss distributions.
+    """ε at the plan's δ after `steps` steps, by the tightest accountant that is valid for the plan's noise.
+
+    That composes privacy loss distributions where the noise is gaussian. Where it is skellam, it is `renyi_epsilon`: no
+    distribution of the loss is known that bounds Skellam noise in every dimension.
 
     Guarantees:
-        An upper bound for every grid (losses are rounded so that the mechanism can only look worse), and tight: within
-        1e-3 of an independent accountant in the tests. Never falls when steps are added, up to that accuracy.
+        An upper bound for every grid (losses are rounded so that the mechanism can only look worse), and for gaussian
+        noise tight: within 1e-3 of an independent accountant in the tests. Never falls when steps are added, up to
+        that accuracy.
 
     Edge cases:
         No steps cost 0. `noise_multiplier` 0 costs infinity. For δ below 1e-7, or below 1e-14 a step, the error of the
@@ -66,6 +71,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
         return 0.0
     if plan.noise_multiplier == 0:
         return math.inf
+    if plan.noise == "skellam":
+        return skellam_epsilon(plan, count)
     cell = _loss_grid(plan)
     if cell > _WIDEST_CELL or plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
         return renyi_epsilon(plan, count)
@@ -75,18 +82,21 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
 
 @lru_cache(maxsize=1024)
 def renyi_epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
-    """ε at the plan's δ after `steps` steps, by Rényi divergences at `RENYI_ORDERS`.
+    """ε at the plan's δ after `steps` steps, by Rényi divergences at `RENYI_ORDERS` or `SKELLAM_ORDERS`.
 
-    Looser than `epsilon` and built on other mathematics, so that a gross fault in either shows. Same arguments, edge
-    cases and errors as `epsilon`.
+    For gaussian noise it is looser than `epsilon` and built on other mathematics, so that a gross fault in either
+    shows. Same arguments, edge cases and errors as `epsilon`.
 
-    Source: Mironov, Talwar & Zhang 2019, section 3.3; conversion of Canonne, Kamath & Steinke 2020, proposition 12.
+    Source: Mironov, Talwar & Zhang 2019, section 3.3; for skellam noise `skellam_renyi.py`. Conversion of Canonne,
+        Kamath & Steinke 2020, proposition 12.
     """
     count = _checked_steps(plan, steps)
     if count == 0:
         return 0.0
     if plan.noise_multiplier == 0:
         return math.inf
+    if plan.noise == "skellam":
+        return skellam_epsilon(plan, count)
     accountant = RdpAccountant(RENYI_ORDERS, NeighboringRelation.ADD_OR_REMOVE_ONE)
     return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
 

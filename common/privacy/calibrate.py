@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from common.errors import ConfigError, Problem
 from common.plan import PrivacyConfig
 from common.privacy.accountant import epsilon
-from common.privacy.plan import PrivacyPlan
+from common.privacy.plan import Noise, PrivacyPlan, largest_noise_multiplier
 
 # Noise multipliers are whole multiples of 1e-4, so that a plan shows the number that ran.
 _PER_UNIT = 10_000
@@ -21,7 +21,9 @@ LARGEST_NOISE = 1000.0
 _SMALLEST_COST = 1e-12
 
 
-def noise_for(target_epsilon: float, privacy: PrivacyConfig, steps: int) -> float:
+def noise_for(
+    target_epsilon: float, privacy: PrivacyConfig, steps: int, *, noise: Noise = "gaussian", noise_shares: int = 1
+) -> float:
     """Find the smallest noise multiplier under which `steps` steps cost at most `target_epsilon`.
 
     Guarantees:
@@ -35,20 +37,24 @@ def noise_for(target_epsilon: float, privacy: PrivacyConfig, steps: int) -> floa
         target_epsilon: ε of the whole run at one site, positive.
         privacy: The other constants of the mechanism.
         steps: T, noisy steps of the whole run at one site.
+        noise: gaussian or skellam.
+        noise_shares: n - d - c honest shares; they bound how much noise fits the grid, and do not change ε.
 
     Returns:
-        σ, a multiple of 1e-4.
+        σ of the whole accounted noise, a multiple of 1e-4.
 
     Raises:
-        ConfigError: When no noise multiplier up to `LARGEST_NOISE` reaches the target.
+        ConfigError: When no noise multiplier up to `LARGEST_NOISE`, and that the grid allows, reaches the target.
     """
 
     def cost(ticks: int) -> float:
-        return epsilon(PrivacyPlan.from_config(privacy, ticks / _PER_UNIT, steps))
+        sigma = ticks / _PER_UNIT
+        return epsilon(PrivacyPlan.from_config(privacy, sigma, steps, noise=noise, noise_shares=noise_shares))
 
-    low, high = round(SMALLEST_NOISE * _PER_UNIT), round(LARGEST_NOISE * _PER_UNIT)
+    largest = min(LARGEST_NOISE, largest_noise_multiplier(privacy.grid_bits, noise, noise_shares))
+    low, high = round(SMALLEST_NOISE * _PER_UNIT), math.floor(largest * _PER_UNIT)
     if not 0 < target_epsilon < math.inf or cost(high) > target_epsilon:
-        raise _out_of_reach(target_epsilon)
+        raise _out_of_reach(target_epsilon, largest)
     if cost(low) <= target_epsilon:
         return low / _PER_UNIT
     ticks = _near_root(cost, target_epsilon, low, high)
@@ -70,7 +76,9 @@ def _near_root(cost: Callable[[int], float], target: float, low: int, high: int)
     return min(max(round(math.exp(root)), low), high)
 
 
-def _out_of_reach(target: float) -> ConfigError:
-    rule = f"no noise multiplier up to {LARGEST_NOISE:g} reaches this ε"
+def _out_of_reach(target: float, largest: float) -> ConfigError:
+    rule = f"no noise multiplier up to {largest:.4g} reaches this ε"
     hint = "raise `privacy.epsilon`, or lower `rounds`, `local.steps` or `privacy.sampling_rate`"
+    if largest < LARGEST_NOISE:
+        hint += f"; or lower `privacy.grid_bits`, which is what bounds the noise at {largest:.4g}"
     return ConfigError(f"{rule} ({target!r})", (Problem("privacy.epsilon", rule, repr(target), hint),), hint)

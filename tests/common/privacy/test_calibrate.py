@@ -27,6 +27,33 @@ def test_the_noise_is_the_smallest_of_four_decimals_that_keeps_the_target(
     assert cost(sigma, config(rate), steps) <= target < cost(sigma - 1e-4, config(rate), steps)
 
 
+@pytest.mark.parametrize(("target", "rate", "steps"), [(3.0, 0.1, 200), (8.0, 0.05, 400), (0.5, 1.0, 1)])
+def test_skellam_noise_is_the_smallest_too(target: float, rate: float, steps: int) -> None:
+    sigma = noise_for(target, config(rate), steps, noise="skellam")
+    assert sigma == round(sigma, 4)
+    costs = [
+        epsilon(PrivacyPlan.from_config(config(rate), tried, steps, noise="skellam", noise_shares=3))
+        for tried in (sigma, sigma - 1e-4)
+    ]
+    assert costs[0] <= target < costs[1]
+
+
+def test_figure_of_the_design() -> None:
+    """q = 0.1, T = 200, ε = 3 needs σ of about 2.3, where the general amplification bound asks for 10.8."""
+    assert noise_for(3.0, config(0.1), 200, noise="skellam") == pytest.approx(2.335, abs=1e-3)
+
+
+def test_the_grid_bounds_skellam_noise_and_says_so() -> None:
+    """At 20 bits one share holds σ = 1, four hold σ = 2; 16 bits hold all that is needed."""
+    fine = config(0.05).model_copy(update={"grid_bits": 20})
+    with pytest.raises(ConfigError) as error:
+        noise_for(5.0, fine, 400, noise="skellam")
+    assert "up to 1 reaches" in error.value.message
+    assert "grid_bits" in error.value.hint
+    fits = noise_for(5.0, fine, 400, noise="skellam", noise_shares=4)
+    assert 1 < fits == noise_for(5.0, config(0.05), 400, noise="skellam")
+
+
 def test_round_trip() -> None:
     """The ε of a noise multiplier asks for that noise multiplier; a hair less ε asks for the next."""
     privacy = config(0.1, delta=1e-7)

@@ -8,9 +8,10 @@ import pytest
 
 from common.errors import ConfigError
 from common.plan import PrivacyConfig, PrivacyTerms
-from common.privacy.plan import PrivacyPlan
+from common.privacy.plan import LARGEST_SKELLAM_SCALE, PrivacyPlan, largest_noise_multiplier
 
 PLAN = PrivacyPlan("patient", 0.25, 12, 0.5, 1.5, 8.0, 1e-5, 10)
+SHARED = replace(PLAN, noise="skellam", noise_shares=4)
 
 
 def test_every_constant_comes_from_the_terms() -> None:
@@ -19,7 +20,9 @@ def test_every_constant_comes_from_the_terms() -> None:
     )
     plan = PrivacyPlan.from_terms(terms, 30)
     assert plan == PrivacyPlan("record", 0.1, 30, 2.0, 0.8, 7.0, 1e-6, 12)
-    assert {field.name for field in fields(plan)} == {*PrivacyTerms.model_fields, "steps"}
+    assert {field.name for field in fields(plan)} == {*PrivacyTerms.model_fields, "steps", "noise", "noise_shares"}
+    shared = PrivacyPlan.from_terms(terms, 30, noise="skellam", noise_shares=3)
+    assert shared == replace(plan, noise="skellam", noise_shares=3)
 
 
 def test_a_draft_is_tried_under_a_noise_multiplier() -> None:
@@ -81,13 +84,16 @@ BAD = [
     ("noise_multiplier", -0.1),
     ("noise_multiplier", math.inf),
     ("noise_multiplier", math.nan),
-    ("noise_multiplier", 2.0**40),
     ("divisor", 0.0),
     ("divisor", math.inf),
     ("delta", 0.0),
     ("delta", 1.0),
     ("grid_bits", 7),
     ("grid_bits", 25),
+    ("noise", "laplace"),
+    ("noise_shares", 0),
+    ("noise_shares", -2),
+    ("noise_shares", 2),
 ]
 
 
@@ -105,6 +111,61 @@ def test_all_constants_out_of_range_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         PrivacyPlan("patient", 2.0, -1, 0.0, -1.0, 0.0, 0.0, 99)
     assert len(error.value.problems) == 7
+
+
+def test_noise_beyond_the_floats_is_named_by_the_grid() -> None:
+    with pytest.raises(ConfigError) as error:
+        replace(PLAN, noise_multiplier=2.0**40)
+    (problem,) = error.value.problems
+    assert (problem.where, problem.value) == ("privacy.grid_bits", "10")
+    assert repr(2.0**40) in problem.hint
+
+
+def test_shares_by_hand() -> None:
+    """Four sites, each half of the standard deviation and a quarter of the variance."""
+    assert (SHARED.noise_scale, SHARED.share_scale, SHARED.share_variance) == (1536.0, 768.0, 768.0**2)
+    assert (PLAN.noise_scale, PLAN.share_scale, PLAN.share_variance) == (1536.0, 1536.0, 1536.0**2)
+
+
+def test_the_noise_that_is_there_when_nobody_is_missing() -> None:
+    """Nine shares where four are accounted: 3/2 of the standard deviation, of shares that have not changed."""
+    assert SHARED.noise_excess(9) == 1.5
+    present = SHARED.with_shares(9)
+    assert present == replace(SHARED, noise_multiplier=2.25, noise_shares=9)
+    assert present.share_scale == SHARED.share_scale
+    assert SHARED.with_shares(4) == SHARED
+
+
+@pytest.mark.parametrize("present", [0, -1])
+def test_without_a_share_there_is_no_mechanism(present: int) -> None:
+    with pytest.raises(ValueError, match="at least one share"):
+        SHARED.with_shares(present)
+
+
+def test_gaussian_noise_has_no_shares() -> None:
+    assert PLAN.with_shares(1) == PLAN
+    with pytest.raises(ConfigError) as error:
+        PLAN.with_shares(2)
+    assert "do not add up" in error.value.problems[0].rule
+
+
+def test_skellam_noise_has_no_event_of_a_gaussian_accountant() -> None:
+    with pytest.raises(ValueError, match="not skellam"):
+        SHARED.event()
+
+
+@pytest.mark.parametrize("shares", [1, 3, 7])
+def test_a_share_stays_within_its_table(shares: int) -> None:
+    """The largest noise multiplier is a plan, also under all shares; a little more names the grid."""
+    largest = largest_noise_multiplier(16, "skellam", shares)
+    plan = replace(SHARED, grid_bits=16, noise_multiplier=largest, noise_shares=shares)
+    for present in range(1, 20):
+        assert plan.with_shares(present).share_scale == pytest.approx(LARGEST_SKELLAM_SCALE, rel=1e-12)
+    with pytest.raises(ConfigError) as error:
+        replace(plan, noise_multiplier=largest * 1.001)
+    assert [problem.where for problem in error.value.problems] == ["privacy.grid_bits"]
+    assert f"{largest:.4g}" in error.value.problems[0].rule
+    assert replace(plan, noise_multiplier=largest * 1.999, grid_bits=15).noise == "skellam"
 
 
 def test_no_noise_and_no_steps_and_everybody_are_plans() -> None:
