@@ -20,7 +20,9 @@ from server.failures import check_every_group_moved, check_sites_answer, check_s
 from server.round import run_round
 from server.running_sum import SITE_LIMIT
 from server.state import Basis, BestModel, Evaluation, GlobalModel, RoundSummary, ServerState
-from server.stopping import better, patience_ran_out
+from server.stopping import better, is_due, patience_ran_out
+
+_DIVERGED_HINT = "lower the learning rates, or raise the divisor; the budget already spent stays spent"
 
 Choice = Literal["last", "best", "averaged"]
 Observer = Callable[[RoundSummary], None]
@@ -157,24 +159,26 @@ def _next_state(setup: RunSetup, state: ServerState) -> ServerState:
         return replace(state, history=(*state.history, result.summary))
     started = time.perf_counter()
     model = _refreshed(setup, GlobalModel(result.weights, state.model.basis), result.summary.round_number)
-    evaluation = _evaluate(setup, model, f"the global model of round {result.summary.round_number}")
+    evaluation = _judge(setup, state.history, model, result.summary.round_number)
     seconds = result.summary.seconds + time.perf_counter() - started
     summary = replace(result.summary, validation=evaluation, seconds=seconds)
     return ServerState(
         model=model,
         moments=result.moments,
         recent=_last((*state.recent, model.weights), setup.plan.server.average_rounds),
-        best=better(setup.plan, state.best, BestModel(summary.round_number, _loss(evaluation), model)),
+        best=_best(setup.plan, state.best, summary, model),
         history=(*state.history, summary),
     )
 
 
+def _best(plan: Plan, best: BestModel | None, summary: RoundSummary, model: GlobalModel) -> BestModel | None:
+    if summary.validation is None:
+        return best
+    return better(plan, best, BestModel(summary.round_number, summary.validation.loss, model))
+
+
 def _last(values: tuple[Vector, ...], count: int) -> tuple[Vector, ...]:
     return values[len(values) - min(count, len(values)) :]
-
-
-def _loss(evaluation: Evaluation | None) -> float:
-    return float("inf") if evaluation is None else evaluation.loss
 
 
 def _refreshed(setup: RunSetup, model: GlobalModel, round_number: int) -> GlobalModel:
@@ -186,17 +190,28 @@ def _refreshed(setup: RunSetup, model: GlobalModel, round_number: int) -> Global
     return GlobalModel(weights.astype(np.float64), basis.astype(np.float32))
 
 
-def _evaluate(setup: RunSetup, model: GlobalModel, name: str) -> Evaluation | None:
-    """Figures of a model; one that diverged ends the run before more budget is spent on it."""
-    hint = "lower the learning rates, or raise the divisor; the budget already spent stays spent"
-    # Sites get float32, so that is where the model must still be finite.
+def _judge(
+    setup: RunSetup, history: tuple[RoundSummary, ...], model: GlobalModel, round_number: int
+) -> Evaluation | None:
+    """Figures of a round's model where they are due; a model that diverged ends the run in any round."""
+    name = f"the global model of round {round_number}"
+    _check_finite(model, name)
+    return _evaluate(setup, model, name) if is_due(setup.plan, history, round_number) else None
+
+
+def _check_finite(model: GlobalModel, name: str) -> None:
+    """End a run that diverged before more budget is spent on it; sites get float32, so that is what must be finite."""
     if not (np.abs(model.weights) < np.finfo(np.float32).max).all():
-        raise CloisterError(f"{name} has values that are not finite", hint)
+        raise CloisterError(f"{name} has values that are not finite", _DIVERGED_HINT)
+
+
+def _evaluate(setup: RunSetup, model: GlobalModel, name: str) -> Evaluation | None:
+    """Figures of a model; one that diverged ends the run."""
     if setup.evaluator is None:
         return None
     evaluation = setup.evaluator.evaluate(model.weights, model.basis)
     if not np.isfinite(evaluation.loss):
-        raise CloisterError(f"{name} has a validation loss of {evaluation.loss}", hint)
+        raise CloisterError(f"{name} has a validation loss of {evaluation.loss}", _DIVERGED_HINT)
     return evaluation
 
 
@@ -208,15 +223,22 @@ def _outcome(setup: RunSetup, state: ServerState) -> RunOutcome:
     """The result: the average where the plan asks for one, else the best where it was judged, else the last."""
     rounds = state.history
     stopped = len(rounds) < setup.plan.rounds
-    if state.recent:
-        model = GlobalModel(np.mean(state.recent, axis=0), state.model.basis)
-        evaluation = _evaluate(setup, model, "the average of the last global models")
-        return RunOutcome(model, "averaged", _last_applied(rounds), evaluation, rounds, stopped)
-    if state.best is not None:
+    if state.best is not None and not state.recent:
         number = state.best.round_number
         return RunOutcome(state.best.model, "best", number, rounds[number - 1].validation, rounds, stopped)
+    model, chosen, name = _final_model(state)
     number = _last_applied(rounds)
-    return RunOutcome(state.model, "last", number, rounds[number - 1].validation, rounds, stopped)
+    validation = rounds[number - 1].validation if chosen == "last" else None
+    # An average was never judged, and the last model was not where the last rounds were lost.
+    judged = _evaluate(setup, model, name) if validation is None else validation
+    return RunOutcome(model, chosen, number, judged, rounds, stopped)
+
+
+def _final_model(state: ServerState) -> tuple[GlobalModel, Choice, str]:
+    if state.recent:
+        average = GlobalModel(np.mean(state.recent, axis=0), state.model.basis)
+        return average, "averaged", "the average of the last global models"
+    return state.model, "last", "the last global model"
 
 
 def _last_applied(rounds: tuple[RoundSummary, ...]) -> int:

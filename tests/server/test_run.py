@@ -41,13 +41,14 @@ class FormulaTransport:
 
 
 class DistanceEvaluator:
-    """Loss is the squared distance to a target."""
+    """Loss is the squared distance to a target; keeps every model that it was asked to judge."""
 
     def __init__(self, target, event=lambda name: None):
-        self.target, self.event = np.array(target), event
+        self.target, self.event, self.seen = np.array(target), event, []
 
     def evaluate(self, weights, basis):
         self.event("evaluate")
+        self.seen.append(weights.tolist())
         distance = float(((weights - self.target) ** 2).sum())
         return Evaluation(distance, {"basis": float(basis.sum())})
 
@@ -161,6 +162,32 @@ def test_patience_stops_the_run_and_the_best_model_is_the_result(tmp_path, make_
     assert outcome.validation == outcome.rounds[2].validation
 
 
+def test_a_long_run_is_judged_now_and_then_and_after_its_last_round(tmp_path, make_plan, setup_for):
+    plan, evaluator = make_plan(rounds=8, stopping={"judge_rounds": 3}), DistanceEvaluator([0, 0, 0])
+    outcome = run(setup_for(plan, moving(*[[1, 1, 1]] * 8), evaluator=evaluator), tmp_path)
+    assert evaluator.seen == [[3.0] * 3, [6.0] * 3, [8.0] * 3]
+    judged = [summary.round_number for summary in outcome.rounds if summary.validation is not None]
+    assert judged == [3, 6, 8]
+    assert (outcome.chosen_round, outcome.validation) == (8, outcome.rounds[7].validation)
+
+
+def test_the_best_is_one_that_was_judged_and_patience_counts_those(tmp_path, make_plan, setup_for):
+    plan = make_plan(rounds=20, stopping={"judge_rounds": 3, "patience_rounds": 2})
+    setup = setup_for(plan, moving(*[[1, 1, 1]] * 20), evaluator=DistanceEvaluator([5, 5, 5]))
+    outcome = run(setup, tmp_path)
+    # Round 5 would be the best of all; of rounds 3, 6, 9 and 12 the losses are 12, 3, 48 and 147.
+    assert (outcome.chosen, outcome.chosen_round, len(outcome.rounds)) == ("best", 6, 12)
+    assert outcome.model.weights.tolist() == [6.0] * 3
+
+
+def test_a_last_model_that_was_not_judged_is_judged_at_the_end(tmp_path, make_plan, setup_for):
+    plan, evaluator = make_plan(stopping={"judge_rounds": 3}), DistanceEvaluator([0, 0, 0])
+    setup = setup_for(plan, moving(*[[1, 1, 1]] * 4), dict.fromkeys((3, 4), SITES), evaluator=evaluator)
+    outcome = run(setup, tmp_path)
+    assert [summary.validation for summary in outcome.rounds] == [None] * 4
+    assert (evaluator.seen, outcome.validation.loss, outcome.chosen_round) == ([[2.0] * 3], 12.0, 2)
+
+
 def test_the_average_of_the_last_global_models_is_the_result_and_is_judged(tmp_path, make_plan, setup_for):
     plan = make_plan(rounds=4, server={"average_rounds": 3}, stopping={"patience_rounds": 9})
     setup = setup_for(plan, moving(*[[1, 1, 1]] * 4), silent={3: SITES}, evaluator=DistanceEvaluator([2, 2, 2]))
@@ -217,7 +244,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(tmp_path, make_plan, 
 
 
 def test_weights_beyond_float32_end_the_run(tmp_path, make_plan, setup_for):
-    plan = make_plan(server={"learning_rate": 1e39})
+    plan = make_plan(server={"learning_rate": 1e39}, stopping={"judge_rounds": 4})
     with pytest.raises(CloisterError, match="global model of round 1 has values that are not finite"):
         run(setup_for(plan, moving([1, 1, 1])), tmp_path)
 
@@ -287,6 +314,7 @@ KILLED_PLANS = {
     "momentum, average": {"server": {"momentum": 0.5, "average_rounds": 2}},
     "adam": {"server": {"optimizer": "fedadam", "momentum": 0.9, "learning_rate": 0.1}},
     "patience": {"rounds": 6, "stopping": {"patience_rounds": 2}},
+    "judged now and then": {"rounds": 5, "stopping": {"patience_rounds": 2, "judge_rounds": 2}},
     "refresh": {"adapter": {"svd_refresh_rounds": 1}},
 }
 

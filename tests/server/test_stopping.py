@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from server.state import BestModel, Evaluation, GlobalModel, RoundSummary
-from server.stopping import better, patience_ran_out
+from server.stopping import better, is_due, patience_ran_out
 
 
 def history(losses):
@@ -54,6 +54,35 @@ def test_rounds_of_the_head_alone_are_not_judged(make_plan):
 def test_with_method_head_every_round_is_judged(make_plan):
     plan = make_plan(rounds=4, adapter={"method": "head", "head_rounds": 9}, stopping={"patience_rounds": 1})
     assert patience_ran_out(plan, history([0.5, 0.6]))
+
+
+@pytest.mark.parametrize(
+    ("every", "losses", "number", "due"),
+    [
+        (1, [], 1, True),
+        (1, [1.0, None], 3, True),
+        (3, [], 1, False),
+        (3, [None, None], 3, True),
+        (3, [None, None, 1.0], 4, False),
+        (3, [None, None, 1.0, None, None], 6, True),
+        (3, [None, None, None], 4, True),  # round 3 was due and lost
+        (3, [None, None, None, 1.0], 5, False),
+        (3, [None, None, None, 1.0, None], 6, True),  # and the next is due at its own time
+        (3, [*[None] * 5, 1.0, None], 8, True),  # the last of eight rounds
+        (99, [None] * 6, 7, False),
+        (99, [None] * 7, 8, True),
+    ],
+)
+def test_which_rounds_are_due_by_hand(make_plan, every, losses, number, due):
+    plan = make_plan(rounds=8, stopping={"judge_rounds": every})
+    assert is_due(plan, history(losses), number) is due
+
+
+def test_patience_counts_judged_rounds(make_plan):
+    plan = make_plan(rounds=20, stopping={"patience_rounds": 2, "judge_rounds": 3})
+    losses = [None, None, 1.0, None, None, 1.1, None, None]
+    assert not patience_ran_out(plan, history(losses))
+    assert patience_ran_out(plan, history([*losses, 1.1]))
 
 
 def candidate(number, loss):
