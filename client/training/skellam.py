@@ -35,9 +35,10 @@ def skellam(variance: float, count: int, source: RandomSource) -> npt.NDArray[np
 
         *Close to the ideal noise.* Each draw inverts the distribution at a uniform with 104 random bits, lower tail
         only, the upper by symmetry. The table of the distribution comes from the probabilities e^-v I_k(v), right to
-        5e-14 relatively. What lies beyond the outermost value that can be drawn has a mass of 2^-104 in all (about 12
-        standard deviations for large variances, more of them for small ones). Inside, the probability of an integer
-        is right to about 1e-13 + 4e-16 * √variance, relatively: the accuracy of a float64 on the distribution.
+        5e-14 relatively. A draw never goes beyond the value whose tail is 2^-105 (11.8 standard deviations for large
+        variances, more for small ones): a mass of 2^-104 in all. Inside, the probability of an integer is right to
+        about 1e-13 + 4e-16 * √variance relatively, the accuracy of a float64 on the distribution, and to 2^-105
+        absolutely.
 
         *Independent* of the data, of the other values and of earlier calls, as far as ChaCha20 is.
 

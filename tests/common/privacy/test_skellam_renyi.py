@@ -69,6 +69,13 @@ def test_the_oracle_is_the_skellam_law_and_its_divergence_the_right_one() -> Non
     assert brute_force(2, 0.3, 4.0, (1,), False) == pytest.approx(by_hand, rel=1e-6)
 
 
+@pytest.mark.parametrize(("variance", "by_hand"), [(8.0, 12 / 16 + 44 / 256), (0.5, 12 + 12)])
+def test_the_published_bound_by_hand(variance: float, by_hand: float) -> None:
+    """α = 3, Δ₂ = 2, Δ₁ ≤ 4: 3·4 / 2v, and the smaller of (5·4 + 6·4) / 4v² and 3·4 / 2v."""
+    (found,) = unsampled_divergence(np.array([3.0]), 2, variance)
+    assert found == pytest.approx(by_hand, rel=1e-12)
+
+
 @pytest.mark.parametrize("variance", [0.05, 0.5, 2.0, 10.0, 300.0])
 @pytest.mark.parametrize("shift", [(1,), (3,), (12,)])
 @pytest.mark.parametrize("order", [2, 3, 8])
