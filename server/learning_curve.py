@@ -17,6 +17,9 @@ from server.state import Evaluation, RoundSummary
 NAMED_SITES_LIMIT = 6
 """With more sites than this, ε is drawn as a band from the lowest to the highest."""
 
+MARKED_ROUNDS_LIMIT = 60
+"""With more points than this, markers would run into one another."""
+
 # Okabe and Ito's colours, told apart with any colour vision; line and marker differ too, for print in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ("-", "v"), ("--", "P"), ("-.", "X"))
@@ -37,8 +40,9 @@ def learning_curve(rounds: Sequence[RoundSummary], chosen_round: int, epsilon_by
         No global state of matplotlib is touched. Equal arguments give equal pixels.
 
     Edge cases:
-        Metrics that end in `_loss` are drawn with the validation loss; others only where they lie in 0..1. A round
-        without a figure leaves a gap. Where ε is infinite the panel says that there is no guarantee.
+        Metrics that end in `_loss` are drawn with the validation loss; others only where they lie in 0..1. A line
+        passes over rounds without a figure, and marks those that have one unless there are very many. Where ε is
+        infinite the panel says that there is no guarantee.
 
     Args:
         rounds: The run, round by round; not empty.
@@ -65,8 +69,13 @@ def learning_curve(rounds: Sequence[RoundSummary], chosen_round: int, epsilon_by
 
 
 def _title(rounds: Sequence[RoundSummary], chosen_round: int) -> str:
-    lost = "" if all(summary.applied for summary in rounds) else "; grey: too few sites, nothing changed"
-    return f"Learning curve (dotted: round {chosen_round}, the result{lost})"
+    return f"Learning curve (dotted: round {chosen_round}, the result{_why_grey(rounds)})"
+
+
+def _why_grey(rounds: Sequence[RoundSummary]) -> str:
+    if all(summary.applied for summary in rounds):
+        return ""
+    return f"; grey: {'lost' if any(summary.abort for summary in rounds) else 'too few sites'}, nothing changed"
 
 
 def _curves(rounds: Sequence[RoundSummary]) -> dict[str, list[float]]:
@@ -97,8 +106,10 @@ def _draw(panel: Axes, curves: Curves, label: str, name_of: Callable[[str], str]
     panel.grid(alpha=0.3)
     drawn = {name: values for name, values in curves.items() if not all(map(math.isnan, values))}
     for (name, values), colour, (line, marker) in zip(drawn.items(), cycle(_COLOURS), cycle(_STYLES), strict=False):
-        numbers = range(1, len(values) + 1)
-        panel.plot(numbers, values, label=name_of(name), color=colour, linestyle=line, marker=marker, markersize=4)
+        numbers = [number for number, value in enumerate(values, start=1) if not math.isnan(value)]
+        shown = [values[number - 1] for number in numbers]
+        marks = marker if len(numbers) <= MARKED_ROUNDS_LIMIT else None
+        panel.plot(numbers, shown, label=name_of(name), color=colour, linestyle=line, marker=marks, markersize=4)
     if drawn:
         panel.legend(fontsize=9, ncols=3, framealpha=0.8)
     else:

@@ -65,7 +65,7 @@ class RoundSummary:
         faults: Number of ignored answers by `FaultKind`.
         update_norm: L2 norm of the change of the global model.
         group_norms: The same by group of trained values (`adapter`, `head`).
-        validation: Of the new model; None without an evaluator, or where nothing changed.
+        validation: Of the new model; None without an evaluator, where nothing changed, or where it was not due.
         seconds: Wall-clock time of the round, its evaluation included.
         bytes_out: Bytes handed to the transport, all sites together.
         bytes_in: Bytes that came back.

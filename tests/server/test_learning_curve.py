@@ -1,14 +1,14 @@
 import math
+from dataclasses import replace
 from io import BytesIO
 
-import numpy as np
 import pytest
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from server.learning_curve import NAMED_SITES_LIMIT, learning_curve, metric_name
+from server.learning_curve import MARKED_ROUNDS_LIMIT, NAMED_SITES_LIMIT, learning_curve, metric_name
 from server.state import Evaluation, RoundSummary
 
 
@@ -39,7 +39,13 @@ def panels(monkeypatch) -> list[Axes]:
 
 def curves(panel):
     """Label and values of every labelled line of a panel."""
-    return {line.get_label(): list(line.get_ydata()) for line in panel.lines if not line.get_label().startswith("_")}
+    return {name: values for name, (_, values) in points(panel).items()}
+
+
+def points(panel):
+    """Label, rounds and values of every labelled line of a panel."""
+    lines = [line for line in panel.lines if not line.get_label().startswith("_")]
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in lines}
 
 
 RUN = rounds(judged(0.75, auc=0.5, test_loss=0.875, train_seconds=12.0), None, judged(0.5, auc=0.625, accuracy=1.0))
@@ -49,12 +55,8 @@ TWO_SITES = {"north": [1.0, 1.5, 2.0], "south": [1.0, 1.5, 1.5]}
 def test_each_figure_is_drawn_on_its_panel(panels):
     learning_curve(RUN, 3, TWO_SITES)
     loss, merit, budget = panels
-    np.testing.assert_equal(
-        curves(loss), {"validation loss": [0.75, math.nan, 0.5], "test loss": [0.875, math.nan, math.nan]}
-    )
-    np.testing.assert_equal(
-        curves(merit), {"AUC": [0.5, math.nan, 0.625], "accuracy": [math.nan, math.nan, 1.0]}
-    )  # seconds are no share, so they are left out
+    assert points(loss) == {"validation loss": ([1, 3], [0.75, 0.5]), "test loss": ([1], [0.875])}
+    assert points(merit) == {"AUC": ([1, 3], [0.5, 0.625]), "accuracy": ([3], [1.0])}  # seconds are no share: left out
     assert curves(budget) == TWO_SITES
 
 
@@ -65,6 +67,28 @@ def test_every_panel_says_what_it_shows(panels):
     assert panels[0].get_title() == "Learning curve (dotted: round 3, the result; grey: too few sites, nothing changed)"
     learning_curve(rounds(judged(0.5)), 1, {"a": [1.0]})
     assert panels[0].get_title() == "Learning curve (dotted: round 1, the result)"
+
+
+def test_a_line_joins_judged_rounds_across_those_that_were_not_due(panels):
+    unjudged = replace(RUN[1], applied=True)
+    learning_curve((unjudged, RUN[0], unjudged, RUN[2]), 4, {"north": [1.0, 1.5, 2.0, 2.25]})
+    assert points(panels[0])["validation loss"] == ([2, 4], [0.75, 0.5])
+    assert [line.get_marker() for line in panels[0].lines if line.get_label() == "validation loss"] == ["o"]
+    assert "grey" not in panels[0].get_title()
+    assert all(not panel.patches for panel in panels)
+
+
+@pytest.mark.parametrize(
+    ("aborts", "said"),
+    [
+        (["", ""], "grey: too few sites, nothing changed"),
+        (["", "too few inputs"], "grey: lost, nothing changed"),
+    ],
+)
+def test_the_title_says_why_rounds_were_lost(panels, aborts, said):
+    lost = tuple(replace(RUN[1], round_number=number, abort=abort) for number, abort in enumerate(aborts, start=2))
+    learning_curve((RUN[0], *lost, RUN[2]), 1, {})
+    assert said in panels[0].get_title()
 
 
 def test_the_result_and_rounds_without_enough_sites_are_marked_on_every_panel(panels):
@@ -80,6 +104,12 @@ def test_lines_of_a_panel_differ_in_colour_and_in_style(panels):
     lines = [line for line in panels[2].lines if not line.get_label().startswith("_")]
     assert len({line.get_color() for line in lines}) == NAMED_SITES_LIMIT
     assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == NAMED_SITES_LIMIT
+
+
+@pytest.mark.parametrize(("count", "marker"), [(MARKED_ROUNDS_LIMIT, "o"), (MARKED_ROUNDS_LIMIT + 1, "None")])
+def test_markers_are_left_out_where_they_would_touch(panels, count, marker):
+    learning_curve(rounds(*[judged(0.5)] * count), 1, {"a": [1.0] * count})
+    assert {line.get_marker() for line in panels[0].lines if line.get_label() == "validation loss"} == {marker}
 
 
 def test_sites_that_spent_alike_share_one_line(panels):
