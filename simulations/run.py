@@ -31,7 +31,6 @@ from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainEr
 from common.files import write_durably
 from common.plan import Plan
 from common.privacy.accountant import epsilon_by_round
-from common.privacy.plan import PrivacyPlan
 from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
 from server.report import RESULTS_NAME, is_finished, write_report
@@ -41,7 +40,7 @@ from simulations.check import check_data, refuse_unfit
 from simulations.federation import Federated, Setting, federate
 from simulations.measure import WatchedEvaluator
 from simulations.public_start import OnStep
-from simulations.run_report import build_report, last_lines
+from simulations.run_report import build_report, last_lines, mechanism_of
 from simulations.scenario import Scenario, scenario_from_values
 from simulations.view import RoundFigures, View, phases, watch
 from simulations.world import World, build_world
@@ -219,14 +218,22 @@ def _public(world: World, records: Records) -> PublicEvaluator:
 
 
 def _show(view: View, plan: Plan) -> Observer:
-    spent = epsilon_by_round(PrivacyPlan.from_terms(plan.privacy, plan.steps), plan.rounds)
+    spent = epsilon_by_round(mechanism_of(plan), plan.rounds)
 
     def observer(summary: RoundSummary) -> None:
+        epsilon = spent[summary.round_number - 1]
         view.round_finished(
-            RoundFigures(summary.round_number, summary.survivors, spent[summary.round_number - 1], _figures(summary))
+            RoundFigures(summary.round_number, summary.survivors, epsilon, _figures(summary), _remark(summary))
         )
 
     return observer
+
+
+def _remark(summary: RoundSummary) -> str:
+    """Why a round changed nothing; empty where it did."""
+    if summary.applied:
+        return ""
+    return f"nothing changed: {summary.abort or 'too few sites'}"
 
 
 def _figures(summary: RoundSummary) -> dict[str, float]:

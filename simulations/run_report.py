@@ -11,7 +11,7 @@ import numpy as np
 from client.data.records import Records
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
-from common.privacy.plan import PrivacyPlan
+from common.privacy.plan import Noise, PrivacyPlan
 from server.report import Judged, RunReport, SitePrivacy
 from server.run import Evaluator
 from simulations.federation import Federated
@@ -42,8 +42,14 @@ def build_report(world: World, evaluator: Evaluator, federated: Federated) -> Ru
     )
 
 
+def mechanism_of(plan: Plan) -> PrivacyPlan:
+    """What the accountant is asked about: the union's sum in mode distributed, else one site's own updates."""
+    noise: Noise = "skellam" if plan.mode == "distributed" else "gaussian"
+    return PrivacyPlan.from_terms(plan.privacy, plan.steps, noise=noise, noise_shares=plan.noise_shares)
+
+
 def _site_privacy(plan: Plan, site: str, steps: int) -> SitePrivacy:
-    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
+    mechanism = mechanism_of(plan)
     # The whole plan's ε, also after an early stop: when to stop was decided after seeing the models.
     return SitePrivacy(site, steps, epsilon(mechanism), epsilon_by_round(mechanism, plan.rounds))
 

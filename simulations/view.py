@@ -26,13 +26,16 @@ class RoundFigures:
         round_number: From 1.
         answered: Hospitals whose answer counted.
         epsilon: Spent so far by every hospital.
-        figures: Named figures, such as `validation loss` and `test AUC`, in the order to show them.
+        figures: Named figures, such as `validation loss` and `test AUC`, in the order to show them; none where the
+            model was not judged.
+        remark: What went wrong; empty where nothing did.
     """
 
     round_number: int
     answered: int
     epsilon: float
     figures: Mapping[str, float]
+    remark: str = ""
 
 
 class View(Protocol):
@@ -65,17 +68,20 @@ class SilentView:
 
 
 class LineView(SilentView):
-    """One line a round, for logs and pipes."""
+    """One line a judged or lost round, for logs and pipes; a long run is not judged in every round."""
 
     def __init__(self, console: Console, rounds: int) -> None:
         self._console = console
         self._rounds = rounds
 
     def round_finished(self, figures: RoundFigures) -> None:
-        """Print the round's line."""
+        """Print the round's line, if it has anything to tell."""
+        if not figures.figures and not figures.remark:
+            return
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.figures.items())
         place = f"round {figures.round_number}/{self._rounds}  answered {figures.answered}  ε {figures.epsilon:.2f}"
-        self._console.print(f"{place}  {shown}", highlight=False, soft_wrap=True)
+        line = "  ".join(part for part in (place, shown, figures.remark) if part)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -95,6 +101,7 @@ class _Shown:
     epsilon: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    remark: str = ""
 
 
 class LiveView:
@@ -131,9 +138,11 @@ class LiveView:
         self._draw()
 
     def round_finished(self, figures: RoundFigures) -> None:
-        """Move the bar and the curve on."""
-        self._shown.epsilon, self._shown.figures = figures.epsilon, figures.figures
-        self._shown.losses.append(next(iter(figures.figures.values()), 0.0))
+        """Move the bar on, and the curve where the model was judged; until then the last figures stay."""
+        self._shown.epsilon, self._shown.remark = figures.epsilon, figures.remark
+        if figures.figures:
+            self._shown.figures = figures.figures
+            self._shown.losses.append(next(iter(figures.figures.values())))
         for row in self._shown.sites.values():
             row.state = "waiting"
         self._parts_of_round = 0
@@ -169,7 +178,8 @@ def _site_table(shown: _Shown) -> RenderableType:
 
 def _curve_line(shown: _Shown) -> RenderableType:
     figures = "   ".join(f"{name} {value:.4f}" for name, value in shown.figures.items())
-    return Text.assemble((sparkline(shown.losses), "cyan"), "  ", figures or "no round finished yet")
+    figures = figures or "no figures yet"
+    return Text.assemble((sparkline(shown.losses), "cyan"), "  ", figures, ("   " + shown.remark, "yellow"))
 
 
 def sparkline(values: list[float]) -> str:

@@ -48,10 +48,18 @@ def test_one_line_a_round() -> None:
     assert console.file.getvalue() == "round 3/12  answered 2  ε 1.23  test loss 0.6931  validation loss 0.5000\n"
 
 
-def test_a_round_without_figures_is_a_line_all_the_same() -> None:
+def test_of_a_run_that_is_judged_now_and_then_only_those_rounds_are_lines() -> None:
     console = Console(file=io.StringIO())
-    LineView(console, 2).round_finished(RoundFigures(1, 0, float("inf"), {}))
-    assert console.file.getvalue().strip() == "round 1/2  answered 0  ε inf"
+    view = LineView(console, 4)
+    for number, figures in enumerate(({}, FIGURES, {}, FIGURES), start=1):
+        view.round_finished(RoundFigures(number, 2, 1.0, figures))
+    assert [line.split()[1] for line in console.file.getvalue().splitlines()] == ["2/4", "4/4"]
+
+
+def test_a_lost_round_is_a_line_that_says_why() -> None:
+    console = Console(file=io.StringIO())
+    LineView(console, 2).round_finished(RoundFigures(1, 0, float("inf"), {}, "nothing changed: too few [sites]"))
+    assert console.file.getvalue() == "round 1/2  answered 0  ε inf  nothing changed: too few [sites]\n"
 
 
 # --- live ----------------------------------------------------------------------------------------------------------
@@ -60,7 +68,7 @@ def test_a_round_without_figures_is_a_line_all_the_same() -> None:
 def test_the_table_follows_each_hospital(clock: SimpleNamespace) -> None:
     screen = Screen()
     view = LiveView(screen, SITES, rounds=4, done=0)
-    assert "no round finished yet" in screen.pictures[-1]
+    assert "no figures yet" in screen.pictures[-1]
     assert screen.row("hospital-1")[1:] == ["waiting", "0", "0.0", "0.00"]
     view.site_started("hospital-1")
     assert screen.row("hospital-1")[1] == "training"
@@ -120,6 +128,26 @@ def test_the_curve_grows_by_the_first_figure() -> None:
     for number, loss in enumerate((0.7, 0.5, 0.6), start=1):
         view.round_finished(RoundFigures(number, 2, 0.1, {"test loss": loss, "validation loss": 9.0}))
     assert "█▁▅  test loss 0.6000" in screen.pictures[-1]
+
+
+def test_between_judged_rounds_the_last_figures_and_the_curve_stay() -> None:
+    screen = Screen()
+    view = LiveView(screen, SITES, rounds=4, done=0)
+    for number, figures in enumerate(({}, {"test loss": 0.7}, {}, {"test loss": 0.5}), start=1):
+        view.round_finished(RoundFigures(number, 2, 0.1 * number, figures))
+    assert ["▁  test loss 0.7000" in picture for picture in screen.pictures] == [False, False, True, True, False]
+    assert "no figures yet" in screen.pictures[1]
+    assert "█▁  test loss 0.5000" in screen.pictures[-1]
+    assert screen.row("hospital-1")[-1] == "0.40"
+    assert "4/4" in screen.row("rounds")
+
+
+def test_a_remark_is_shown_until_the_next_round() -> None:
+    screen = Screen()
+    view = LiveView(screen, SITES, rounds=3, done=0)
+    view.round_finished(RoundFigures(1, 1, 0.1, {"test loss": 0.7}, "nothing changed: too few sites"))
+    view.round_finished(RoundFigures(2, 2, 0.1, {"test loss": 0.5}))
+    assert ["too few sites" in picture for picture in screen.pictures] == [False, True, False]
 
 
 # --- which of them -------------------------------------------------------------------------------------------------
