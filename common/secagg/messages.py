@@ -270,6 +270,11 @@ SECAGG_RULES: Mapping[type[Any], Mapping[str, FieldRule]] = {
 """Every message of secure aggregation and every field of it."""
 
 
+def consent_content(context: str, survivors: tuple[str, ...]) -> list[str | list[str]]:
+    """What a consent's signature is over, as a JSON value: the round in every respect, and the set."""
+    return [context, list(survivors)]
+
+
 def keys_size(rounds: int) -> int:
     """Bytes of one site's keys for so many rounds."""
     return KEY_BYTES + 2 * KEY_BYTES * rounds
