@@ -135,6 +135,15 @@ class PrivacyPlan:
         """Variance of what one site adds, in squared steps of the integer grid: σ²·4^b / (n - d - c)."""
         return self.noise_scale**2 / self.noise_shares
 
+    @property
+    def share_reach(self) -> int:
+        """A bound that no value of what one site adds ever exceeds, in steps of the integer grid; a public constant.
+
+        Draws end where a tail of 2^-105 is left. By the Chernoff bound that is within 147 + 13 standard deviations for
+        Skellam noise (the first term matters for small ones), and 11.8 standard deviations out for Gaussian noise.
+        """
+        return math.ceil(13 * self.share_scale) + 147 if self.noise_multiplier else 0
+
     def with_shares(self, present: int) -> Self:
         """The mechanism under the noise that is really there when `present` shares of this plan's size are summed.
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from client.training.noise import rounded_gaussian
+from common.privacy.plan import PrivacyPlan
 from common.randomness import SecretSource
 from tests.privacy.acceptance import noise_faults
 from tests.sources import SeededSource
@@ -99,6 +100,12 @@ def test_every_draw_at_the_largest_scale_is_an_exact_integer() -> None:
     outermost = rounded_gaussian(2.0**49, 1, Fixed(2.0**-53, 2.0**-53))
     assert outermost.dtype == np.int64
     assert -(2**53) < int(outermost[0]) < -11 * 2**49
+
+
+def test_no_draw_lies_beyond_the_plans_reach() -> None:
+    plan = PrivacyPlan("patient", 0.1, 1, 1.0, 1.0, 10.0, 1e-5, 16)
+    outermost = rounded_gaussian(plan.share_scale, 1, Fixed(2.0**-53, 2.0**-53))
+    assert 11 * SCALE < -int(outermost[0]) <= plan.share_reach
 
 
 def test_scale_zero_gives_exact_zeros_and_draws_nothing() -> None:

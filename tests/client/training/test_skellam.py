@@ -158,6 +158,14 @@ def test_the_outermost_draw_lies_where_the_tail_is_2_to_minus_105(variance: floa
     assert outermost.bit_length() < 54
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.02, 0.05, 0.3, 1.0, 20.0, 250.0])
+@pytest.mark.parametrize("shares", [1, 60])
+def test_no_draw_lies_beyond_the_plans_reach(sigma: float, shares: int) -> None:
+    plan = PrivacyPlan("patient", 0.1, 1, 1.0, sigma, 10.0, 1e-5, 8, "skellam", shares)
+    outermost = skellam(plan.share_variance, 1, Fixed(mpmath.mpf(2) ** -105, True)).tolist()
+    assert outermost[0] <= plan.share_reach <= 2 * outermost[0] + 147
+
+
 def test_a_variance_whose_every_draw_is_zero() -> None:
     assert skellam(1e-300, 1000, SeededSource(6)).tolist() == [0] * 1000
 

@@ -127,6 +127,12 @@ def test_shares_by_hand() -> None:
     assert (PLAN.noise_scale, PLAN.share_scale, PLAN.share_variance) == (1536.0, 1536.0, 1536.0**2)
 
 
+def test_reach_of_a_share_by_hand() -> None:
+    assert SHARED.share_reach == 13 * 768 + 147
+    assert PLAN.share_reach == 13 * 1536 + 147
+    assert replace(SHARED, noise_multiplier=0.0).share_reach == 0
+
+
 def test_the_noise_that_is_there_when_nobody_is_missing() -> None:
     """Nine shares where four are accounted: 3/2 of the standard deviation, of shares that have not changed."""
     assert SHARED.noise_excess(9) == 1.5
