@@ -12,7 +12,7 @@ from client.data.records import Records
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.plan import Noise, PrivacyPlan
-from server.report import Judged, RunReport, SitePrivacy
+from server.results import Judged, RunReport, SitePrivacy
 from server.run import Evaluator
 from simulations.federation import Federated
 from simulations.measure import WatchedEvaluator
