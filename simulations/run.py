@@ -30,19 +30,16 @@ from common.canonical import canonical_bytes
 from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainError, UsageError
 from common.files import write_durably
 from common.plan import Plan
-from common.privacy.accountant import epsilon_by_round
 from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
 from server.report import RESULTS_NAME, is_finished, write_report
-from server.run import Observer
-from server.state import RoundSummary
 from simulations.check import check_data, refuse_unfit
 from simulations.federation import Federated, Setting, federate
 from simulations.measure import WatchedEvaluator
 from simulations.public_start import OnStep
-from simulations.run_report import build_report, last_lines, mechanism_of
+from simulations.run_report import build_report, last_lines, round_teller
 from simulations.scenario import Scenario, scenario_from_values
-from simulations.view import RoundFigures, View, phases, watch
+from simulations.view import phases, watch
 from simulations.world import World, build_world
 
 SCENARIO_NAME = "scenario.json"
@@ -173,7 +170,7 @@ def _run_in(folder: Path, world: World, console: Console, *, resume: bool) -> Fi
         try:
             setting, done = _prepare(folder, world, console), _rounds_done(folder, world.plan)
             with watch(console, world.sites, world.plan.rounds, done) as view:
-                federated = federate(setting, view, _show(view, world.plan), resume=resume)
+                federated = federate(setting, view, round_teller(view, world.plan), resume=resume)
             return _finish(folder, world, setting, federated)
         except KeyboardInterrupt:
             raise CloisterError(
@@ -215,40 +212,6 @@ def watched_evaluator(world: World, sets: tuple[TrainingSet, ...]) -> WatchedEva
 
 def _public(world: World, records: Records) -> PublicEvaluator:
     return PublicEvaluator(world.model, world.model.prepare(records.texts), records.labels)
-
-
-def _show(view: View, plan: Plan) -> Observer:
-    spent = epsilon_by_round(mechanism_of(plan), plan.rounds)
-
-    def observer(summary: RoundSummary) -> None:
-        epsilon = spent[summary.round_number - 1]
-        view.round_finished(
-            RoundFigures(summary.round_number, summary.survivors, epsilon, _figures(summary), _remark(summary))
-        )
-
-    return observer
-
-
-def _remark(summary: RoundSummary) -> str:
-    """Why a round changed nothing; empty where it did."""
-    if summary.applied:
-        return ""
-    return f"nothing changed: {summary.abort or 'too few sites'}"
-
-
-def _figures(summary: RoundSummary) -> dict[str, float]:
-    """What a reader wants to see of a round, the public test set first where it is watched."""
-    if summary.validation is None:
-        return {}
-    metrics = summary.validation.metrics
-    named = {
-        "test loss": metrics.get("test_loss"),
-        "validation loss": summary.validation.loss,
-        "training loss": metrics.get("train_loss"),
-        "validation AUC": metrics.get("auc"),
-        "test AUC": metrics.get("test_auc"),
-    }
-    return {name: value for name, value in named.items() if value is not None}
 
 
 def _finish(folder: Path, world: World, setting: Setting, federated: Federated) -> Finished:

@@ -1,4 +1,4 @@
-"""What a finished simulation has to tell: the report's figures, and the last lines on the terminal."""
+"""What a simulation has to tell: a line a round, the report's figures, and the last lines on the terminal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.plan import Noise, PrivacyPlan
 from server.results import Judged, RunReport, SitePrivacy
-from server.run import Evaluator
+from server.run import Evaluator, Observer
+from server.state import RoundSummary
 from simulations.federation import Federated
 from simulations.measure import WatchedEvaluator
 from simulations.scenario import Scenario
+from simulations.view import RoundFigures, View
 from simulations.world import World
 
 _PACKAGES = ("cloister", "torch", "transformers", "peft", "opacus", "dp-accounting")
@@ -66,9 +68,51 @@ def describe_data(scenario: Scenario) -> str:
     return "Synthetic clinical notes that the project writes itself; nobody's data."
 
 
+def round_teller(view: View, plan: Plan) -> Observer:
+    """An observer that tells the view of each round: what it cost so far, its figures, and why it was lost."""
+    spent = epsilon_by_round(mechanism_of(plan), plan.rounds)
+
+    def observer(summary: RoundSummary) -> None:
+        epsilon = spent[summary.round_number - 1]
+        view.round_finished(
+            RoundFigures(summary.round_number, summary.survivors, epsilon, _figures(summary), _remark(summary))
+        )
+
+    return observer
+
+
+def _remark(summary: RoundSummary) -> str:
+    """Why a round changed nothing; empty where it did."""
+    if summary.applied:
+        return ""
+    return f"nothing changed: {summary.abort or 'too few sites'}"
+
+
+def _figures(summary: RoundSummary) -> dict[str, float]:
+    """What a reader wants to see of a round, the public test set first where it is watched."""
+    if summary.validation is None:
+        return {}
+    metrics = summary.validation.metrics
+    named = {
+        "test loss": metrics.get("test_loss"),
+        "validation loss": summary.validation.loss,
+        "training loss": metrics.get("train_loss"),
+        "validation AUC": metrics.get("auc"),
+        "test AUC": metrics.get("test_auc"),
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def _round_up(value: float) -> str:
     """Two decimals, never less than the value: a cost must not look smaller than it is."""
     return f"{math.ceil(value * 100) / 100:.2f}" if math.isfinite(value) else "infinite"
+
+
+def _condition(plan: Plan) -> str:
+    """On what a guarantee stands besides the noise of one's own."""
+    if plan.mode == "per-site":
+        return ""
+    return f", while at most {plan.parameters.colluders} of {plan.sites} hospitals collude with the coordinator"
 
 
 def last_lines(folder: Path, report: RunReport) -> str:
@@ -83,7 +127,8 @@ def last_lines(folder: Path, report: RunReport) -> str:
         (
             f"reached: {reached} on the public test set",
             f"took:    {len(report.outcome.rounds)} rounds in {report.seconds:.0f} s, once everything was prepared",
-            f"cost:    ε = {_round_up(worst.epsilon)} at δ = {terms.delta:g} for each {terms.unit} of each hospital",
+            f"cost:    ε = {_round_up(worst.epsilon)} at δ = {terms.delta:g} for each {terms.unit} of each hospital"
+            f"{_condition(report.plan)}",
             f"folder:  {folder}",
             f"next:    read {folder / 'model-card.md'} and look at {folder / 'learning-curve.png'};",
             "         `cloister-simulate compare` with the same scenario sets this run beside its baselines",
