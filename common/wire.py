@@ -40,6 +40,7 @@ _ALIGNMENT = 8
 AnyVector = np.ndarray[Any, np.dtype[Any]]
 First = TypeVar("First", bound=Message)
 Second = TypeVar("Second", bound=Message)
+Third = TypeVar("Third", bound=Message)
 
 
 def frame_bound(values: int) -> int:
@@ -76,9 +77,17 @@ def decode(data: bytes, first: type[First], /, *, limit_bytes: int = ...) -> Fir
 def decode(data: bytes, first: type[First], second: type[Second], /, *, limit_bytes: int = ...) -> First | Second: ...
 
 
+@overload
 def decode(
-    data: bytes, first: type[First], second: type[Second] | None = None, /, *, limit_bytes: int = FRAME_LIMIT_BYTES
-) -> First | Second:
+    data: bytes, first: type[First], second: type[Second], third: type[Third], /, *, limit_bytes: int = ...
+) -> First | Second | Third: ...
+
+
+@overload
+def decode(data: bytes, /, *kinds: type[First], limit_bytes: int = ...) -> First: ...
+
+
+def decode(data: bytes, /, *kinds: type[First], limit_bytes: int = FRAME_LIMIT_BYTES) -> First:
     """Read a frame that came from outside.
 
     Guarantees:
@@ -90,8 +99,7 @@ def decode(
 
     Args:
         data: The whole frame. `bytes`, not a bytearray: the views rely on it never changing.
-        first: The kind that makes sense here; a good frame of another kind is refused.
-        second: Another kind that makes sense here.
+        kinds: What makes sense here; a good frame of another kind is refused.
         limit_bytes: A longer frame is refused before it is looked at.
 
     Raises:
@@ -99,14 +107,14 @@ def decode(
     """
     _check_frame(data, limit_bytes)
     kind = _kind_of(data)
-    if kind not in (first, second):
+    if kind not in kinds:
         raise _unreadable(f"is a {kind.__name__}, which is not expected here")
     header_end = _header_end(data)
     scalars, lengths = _read_header(kind, data[_PREFIX.size : header_end])
     fields: dict[str, Any] = {**scalars, **_read_vectors(kind, data, header_end, lengths)}
     message = kind(**fields)
     check_message(message)
-    return cast(First | Second, message)
+    return cast(First, message)
 
 
 def _unreadable(rule: str) -> IntegrityError:
