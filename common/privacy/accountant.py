@@ -41,8 +41,8 @@ _DELTA_PER_STEP = 1e-14
 def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
     """ε at the plan's δ after `steps` steps, by the tightest accountant that is valid for the plan's noise.
 
-    That composes privacy loss distributions where the noise is gaussian. Where it is skellam, it is `renyi_epsilon`: we know
-    no distribution of the loss that bounds Skellam noise in every dimension.
+    That composes privacy loss distributions where the noise is gaussian. Where it is skellam, it is `renyi_epsilon`: we
+    know no distribution of the loss that bounds Skellam noise in every dimension.
 
     Guarantees:
         An upper bound for every grid (losses are rounded so that the mechanism can only look worse), and for gaussian
