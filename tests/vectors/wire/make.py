@@ -17,6 +17,13 @@ ORDER_VECTORS = [["weights", "<f4", 3], ["basis", "<f4", 1]]
 ORDER_VALUES = struct.pack("<4f", 0.5, -1.0, 0.25, 2.0)
 REPLY_FIELDS = {**ORDER_FIELDS, "site": "north"}
 REFUSAL_FIELDS = {**REPLY_FIELDS, "code": "unexpected-round"}
+SESSION_FIELDS = {"plan_digest": PLAN, "session": "fedcba9876543210" * 4}
+SPAN_FIELDS = {**SESSION_FIELDS, "first_round": 3, "rounds": 2}
+MASKED_FIELDS = {**SESSION_FIELDS, "round_number": 3}
+MASKED_VALUES = struct.pack("<2I", 0x12345678, 2**32 - 1)
+COHORT = ["east", "north", "south"]
+NAMES_RULE = "must be 1 to 512 different site names in order"
+SITE_RULE = "must be a site name of 1 to 64 letters, digits, dots, hyphens or underscores"
 
 
 def canonical(value):
@@ -37,7 +44,30 @@ def frame(head=None, values=ORDER_VALUES, kind=1, magic=b"CLSR", version=1, leng
     return sealed(start + pad * (-len(start) % 8) + values + after)
 
 
+def of_bytes(kind, fields, **sizes):
+    """A frame whose vectors are bytes, each counting up from its own size."""
+    declared = [[name, "|u1", size] for name, size in sizes.items()]
+    values = b"".join(bytes((size + place) % 256 for place in range(size)) for size in sizes.values())
+    return frame(header(fields, declared), values, kind)
+
+
+def masked_reply(values=MASKED_VALUES, dtype="<u4", count=2, **changes):
+    return frame(header({**MASKED_FIELDS, "site": "north", **changes}, [["masked", dtype, count]]), values, kind=9)
+
+
+def survivor_set(survivors):
+    return of_bytes(10, {**MASKED_FIELDS, "survivors": survivors})
+
+
+def consent(size=64, **changes):
+    return of_bytes(11, {**MASKED_FIELDS, "site": "north", **changes}, signature=size)
+
+
 def good():
+    return {**good_plain(), **good_masked()}
+
+
+def good_plain():
     return {
         "round-order": frame(),
         "round-order-without-basis": frame(
@@ -45,6 +75,25 @@ def good():
         ),
         "round-reply": frame(header(REPLY_FIELDS, [["update", "<f4", 2]]), ORDER_VALUES[:8], kind=2),
         "refusal": frame(header(REFUSAL_FIELDS, []), b"", kind=3),
+    }
+
+
+def good_masked():
+    """Two rounds, three sites, and sizes as the protocol has them."""
+    asked = {**MASKED_FIELDS, "survivors": COHORT[:2], "signers": COHORT[:2], "dealers": ["east", "south"]}
+    return {
+        "session-invite": of_bytes(4, SPAN_FIELDS),
+        "session-keys": of_bytes(5, {**SPAN_FIELDS, "site": "north"}, keys=160, signature=64),
+        "session-roster": of_bytes(6, {**SPAN_FIELDS, "sites": COHORT}, keys=480, signatures=192),
+        "session-shares": of_bytes(
+            7, {**SESSION_FIELDS, "site": "north", "recipients": ["east", "south"]}, sealed=2 * 2 * 82
+        ),
+        "masked-order": frame(header({**MASKED_FIELDS, "cohort": COHORT}, ORDER_VECTORS), ORDER_VALUES, kind=8),
+        "masked-reply": masked_reply(),
+        "survivor-set": survivor_set(COHORT[:2]),
+        "consent": consent(),
+        "reveal-request": of_bytes(12, asked, signatures=128, sealed=164),
+        "reveal": of_bytes(13, {**MASKED_FIELDS, "site": "north", "owners": ["east", "south"]}, shares=66),
     }
 
 
@@ -57,6 +106,10 @@ def with_value(bits):
 
 
 def bad():
+    return {**bad_plain(), **bad_names(), **bad_masked()}
+
+
+def bad_plain():
     whole = frame()
     plain = header()
     without_round = header({"plan_digest": PLAN})
@@ -65,7 +118,8 @@ def bad():
         "empty": (b"", "is shorter than its fixed parts"),
         "wrong-magic": (frame(magic=b"CLSX"), "does not start with the magic bytes"),
         "later-version": (frame(version=2), "is not of version 1"),
-        "unknown-kind": (frame(kind=9), "is of an unknown kind"),
+        "unknown-kind": (frame(kind=200), "is of an unknown kind"),
+        "kind-zero": (frame(kind=0), "is of an unknown kind"),
         "wrong-checksum": (whole[:-1] + bytes([whole[-1] ^ 1]), "does not match its checksum"),
         "truncated": (whole[:-5], "does not match its checksum"),
         "header-length-beyond-frame": (frame(length=4096), "has a header length that is too large"),
@@ -161,6 +215,75 @@ def bad():
         "padding-not-zero": (frame(pad=b"\1"), "has padding that is not zero"),
         "trailing-bytes": (frame(after=b"\0"), "has more or fewer bytes than its header declares"),
         "trailing-bytes-after-checksum": (whole + b"\0", "does not match its checksum"),
+    }
+
+
+def bad_names():
+    rule = f"`survivors` of a SurvivorSet {NAMES_RULE}"
+    return {
+        "names-not-sorted": (survivor_set(["north", "east"]), rule),
+        "names-repeated": (survivor_set(["east", "north", "north"]), rule),
+        "names-empty": (survivor_set([]), rule),
+        "names-more-than-512": (survivor_set([f"s{place:03}" for place in range(513)]), rule),
+        "names-one-text": (survivor_set("east"), rule),
+        "names-a-table": (survivor_set({"east": "north"}), rule),
+        "names-none": (survivor_set(None), rule),
+        "names-with-a-number": (survivor_set(["east", 3]), rule),
+        "names-with-a-list": (survivor_set(["east", ["north"]]), rule),
+        "names-with-a-slash": (survivor_set(["east", "north/.."]), rule),
+        "site-a-list": (consent(site=["north"]), f"`site` of a Consent {SITE_RULE}"),
+        "session-a-list": (
+            consent(session=[MASKED_FIELDS["session"]]),
+            "`session` of a Consent must be 64 hexadecimal digits",
+        ),
+        "round-a-list": (consent(round_number=[3]), "`round_number` of a Consent must be a whole number from 1"),
+    }
+
+
+def bad_masked():
+    other_type = "declares another type than <u4 for the vector `masked`"
+    return {
+        "masked-as-floats": (masked_reply(dtype="<f4"), other_type),
+        "masked-as-signed": (masked_reply(dtype="<i4"), other_type),
+        "masked-big-endian": (masked_reply(dtype=">u4"), other_type),
+        "masked-as-bytes": (masked_reply(dtype="|u1", count=8), other_type),
+        "masked-type-a-list": (masked_reply(dtype=["<u4"]), other_type),
+        "masked-half-a-value": (masked_reply(values=bytes(7)), "has more or fewer bytes than its header declares"),
+        "bytes-as-wide-values": (
+            frame(header({**MASKED_FIELDS, "site": "north"}, [["signature", "<u4", 16]]), bytes(64), kind=11),
+            "declares another type than |u1 for the vector `signature`",
+        ),
+        "bytes-cut-short": (
+            frame(header({**MASKED_FIELDS, "site": "north"}, [["signature", "|u1", 64]]), bytes(63), kind=11),
+            "has more or fewer bytes than its header declares",
+        ),
+        "bytes-with-one-more": (
+            frame(header({**MASKED_FIELDS, "site": "north"}, [["signature", "|u1", 64]]), bytes(65), kind=11),
+            "has more or fewer bytes than its header declares",
+        ),
+        "signature-too-short": (consent(63), "`signature` of a Consent must be 64 bytes"),
+        "signature-too-long": (consent(65), "`signature` of a Consent must be 64 bytes"),
+        "signature-without-bytes": (consent(0), "`signature` of a Consent must be 64 bytes"),
+        "masked-order-with-a-hole": (
+            frame(
+                header({**MASKED_FIELDS, "cohort": COHORT}, ORDER_VECTORS),
+                struct.pack("<4f", 0.5, float("nan"), 0.25, 2.0),
+                kind=8,
+            ),
+            "`weights` of a MaskedOrder must be a finite float32 vector",
+        ),
+        "masked-reply-as-consent": (
+            frame(header({**MASKED_FIELDS, "site": "north"}, [["masked", "<u4", 2]]), bytes(8), kind=11),
+            "does not declare the vector `signature` where it belongs",
+        ),
+        "masked-reply-without-session": (
+            frame(header(REPLY_FIELDS, [["masked", "<u4", 2]]), bytes(8), kind=9),
+            "has an unknown or missing field for a MaskedReply",
+        ),
+        "session-for-no-rounds": (
+            of_bytes(4, {**SPAN_FIELDS, "rounds": 0}),
+            "`rounds` of a SessionInvite must be a whole number from 1",
+        ),
     }
 
 
