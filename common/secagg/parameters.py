@@ -88,15 +88,18 @@ class Parameters:
 def find_neighbourhood(sites: int, dropouts: int, colluders: int, threshold: int) -> Neighbourhood:
     """The smallest even degree at which a random ring graph is safe, or the complete graph when none smaller is.
 
-    The sites stand in a ring in random order, and each is joined to the k/2 next on either side. For colluders and
-    drop-outs that were chosen before the order was drawn, the probability is at most 2^-`PRIVACY_BITS` that
+    The sites stand in a ring in random order, and each is joined to the k/2 next on either side. Colluders are chosen
+    before the order is drawn; who is missing is for the coordinator to say, who knows the order by then. The
+    probability is at most 2^-`PRIVACY_BITS` that
 
-    * some site has `share_threshold` or more colluders among its k neighbours (they could open what it deals), or
-    * colluders and drop-outs cut the honest survivors into parts (each part's sum would show): that takes k/2 of them
-      in a row, somewhere,
+    * some site has `share_threshold` or more colluders among its k neighbours (they could open what it deals): at most
+      n times the hypergeometric tail at one site; or
+    * the coordinator can cut the honest survivors into parts (each part's sum would show), whichever d sites it calls
+      missing. A ring falls apart only where k/2 places in a row are empty at two different stretches, so at least
+      k - d colluders would have to stand in some two stretches: at most n (n - 1) / 2 times the tail at one pair.
+      Where k > d + c this cannot happen at all; where k <= d it always can, and no such degree is taken;
 
-    and at most 2^-`LIVENESS_BITS` that d drop-outs leave some site's secrets with too few shares. Each event is bounded
-    by n times the probability at one place, which is hypergeometric.
+    and at most 2^-`LIVENESS_BITS` that d accidental drop-outs leave some site's secrets with too few shares.
 
     Edge cases:
         The complete graph needs no probability: its shares are n, and its share threshold is `threshold`.
@@ -108,11 +111,13 @@ def find_neighbourhood(sites: int, dropouts: int, colluders: int, threshold: int
         threshold: t, the share threshold of the complete graph.
 
     Source: Bell, Bonawitz, Gascón, Lepoint & Raykova 2020, section 3.2 (Harary graph on a random order); the bounds
-        here are exact tails, not their closed forms.
+        here are exact tails, not their closed forms, and hold for drop-outs that the coordinator picks.
     """
     for degree in range(2, sites - 1, 2):
+        if _can_be_cut(sites, dropouts, colluders, degree):
+            continue
         safe = next(_safe_thresholds(sites, dropouts, colluders, degree), None)
-        if safe is not None and not _can_be_cut(sites, dropouts + colluders, degree):
+        if safe is not None:
             return Neighbourhood(degree, safe)
     return Neighbourhood(sites - 1, threshold)
 
@@ -127,12 +132,10 @@ def _safe_thresholds(sites: int, dropouts: int, colluders: int, degree: int) -> 
             yield threshold
 
 
-def _can_be_cut(sites: int, missing: int, degree: int) -> bool:
-    """Whether k/2 missing sites in a row, counted at each of n places, are too likely."""
-    in_a_row = degree // 2
-    if missing < in_a_row:
-        return False
-    return not _below(sites, (comb(sites - in_a_row, missing - in_a_row), comb(sites, missing)), PRIVACY_BITS)
+def _can_be_cut(sites: int, dropouts: int, colluders: int, degree: int) -> bool:
+    """Whether two stretches of k/2 places that d drop-outs of the coordinator's choice can empty are too likely."""
+    pairs = comb(sites, 2)
+    return not _below(pairs, _tail(sites, colluders, degree, max(0, degree - dropouts)), PRIVACY_BITS)
 
 
 def _tail(population: int, marked: int, drawn: int, least: int) -> tuple[int, int]:
