@@ -163,10 +163,7 @@ class SiteHalf:
         return SessionShares(self._plan_digest, roster.session, self._site, view.neighbours, join([view.sealed()]))
 
     def _check_roster(self, roster: SessionRoster) -> None:
-        if len(roster.sites) < self._threshold:
-            raise TooFewSitesAgreeError(
-                "bad-cohort", f"a session needs {self._threshold} sites, and its roster has {len(roster.sites)}"
-            )
+        self._check_enough(roster.sites, "roster")
         try:
             parts = checked_parts(roster, self._plan.roster)
         except ProtocolError as error:
@@ -214,7 +211,7 @@ class SiteHalf:
             UnsafeRequestError: When session or sites are not those of the round.
             TooFewSitesAgreeError: When the set is below the threshold.
         """
-        if request.session != self._book.session:
+        if request.session != self._book.session or request.round_number not in self._book.rounds:
             raise UnsafeRequestError("other-session", "the round belongs to another session")
         if not set(request.survivors) <= set(terms.cohort):
             raise UnsafeRequestError("bad-cohort", "the survivors are not all of the cohort")
@@ -249,20 +246,22 @@ class SiteHalf:
         except ProtocolError as error:
             raise UnsafeRequestError("too-few-consents", error.message) from None
         content = consent_content(terms.context, request.survivors)
-        good = sum(
-            name in terms.cohort
-            and is_signed_by(self._plan.roster[name], CONSENT_PURPOSE, content, signature.tobytes())
+        good = {
+            name
             for name, signature in zip(request.signers, signatures, strict=True)
-        )
-        if good < self._threshold:
+            if name in terms.cohort
+            and is_signed_by(self._plan.roster[name], CONSENT_PURPOSE, content, signature.tobytes())
+        }
+        if len(good) < self._threshold:
             raise TooFewSitesAgreeError(
-                "too-few-consents", f"{self._threshold} sites must agree on the survivors, and {good} did"
+                "too-few-consents", f"{self._threshold} sites must agree on the survivors, and {len(good)} did"
             )
 
     def _check_enough(self, sites: tuple[str, ...], what: str) -> None:
-        if len(sites) < self._threshold:
+        different = len(set(sites))
+        if different < self._threshold:
             raise TooFewSitesAgreeError(
-                "bad-cohort", f"a {what} must have {self._threshold} sites, and this one has {len(sites)}"
+                "bad-cohort", f"a {what} must have {self._threshold} sites, and this one has {different}"
             )
 
     def _view(self) -> SessionView:

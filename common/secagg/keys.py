@@ -19,6 +19,16 @@ from common.errors import ProtocolError
 
 KEY_BYTES = 32
 
+_FIELD = (1 << 255) - 19
+# Points of order 1, 2, 4 and 8 on the curve and its twist, by their u-coordinate: with any key they give zero.
+_LOW_ORDER = {
+    0,
+    1,
+    _FIELD - 1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
+
 Label = str | int
 
 
@@ -31,6 +41,15 @@ def derive(secret: bytes, *labels: Label) -> bytes:
 def public_bytes(key: X25519PrivateKey) -> bytes:
     """The public half, 32 bytes."""
     return key.public_key().public_bytes_raw()
+
+
+def gives_secrets(public: bytes) -> bool:
+    """Whether 32 bytes are the one spelling of a public key with which every key holder has a secret.
+
+    Source: RFC 7748, sections 5 (a number not below 2^255 - 19, or the top bit, spells another key) and 6.1.
+    """
+    point = int.from_bytes(public, "little")
+    return point < _FIELD and point not in _LOW_ORDER
 
 
 def agree(own: X25519PrivateKey, other: bytes, *labels: Label) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from common.errors import ProtocolError
 from common.identity import is_signed_by
-from common.secagg.keys import KEY_BYTES
+from common.secagg.keys import KEY_BYTES, gives_secrets
 from common.secagg.messages import KEY_PURPOSE, SessionKeys, SessionRoster, keys_size
 
 
@@ -26,7 +26,7 @@ def checked_parts(roster: SessionRoster, identities: Mapping[str, str]) -> dict[
     parts = roster.parts()
     for part in parts.values():
         check_part(part, identities)
-    keys = [key for part in parts.values() for key in _secret_sharing_keys(part)]
+    keys = [key for part in parts.values() for key in _keys_and_commitments(part)]
     if len(set(keys)) != len(keys):
         raise ProtocolError("a key stands twice in the roster")
     return parts
@@ -34,6 +34,8 @@ def checked_parts(roster: SessionRoster, identities: Mapping[str, str]) -> dict[
 
 def check_part(part: SessionKeys, identities: Mapping[str, str]) -> None:
     """Check one site's keys: as many as the session's rounds want, and signed by the identity that the plan names.
+
+    A key that gives nobody a secret would stop its owner's neighbours in the middle of a round, which is paid for then.
 
     Raises:
         ProtocolError: When they are not.
@@ -44,6 +46,8 @@ def check_part(part: SessionKeys, identities: Mapping[str, str]) -> None:
         raise ProtocolError(f"{part.site} is not in the plan's roster")
     if not is_signed_by(identities[part.site], KEY_PURPOSE, part.signed_content(), part.signature.tobytes()):
         raise ProtocolError(f"the keys of {part.site} are not signed by the identity that the plan names")
+    if not all(gives_secrets(key) for key in _public_keys(part)):
+        raise ProtocolError(f"a public key of {part.site} gives no shared secret")
 
 
 def channel_key(part: SessionKeys) -> bytes:
@@ -65,5 +69,10 @@ def _piece(part: SessionKeys, place: int) -> bytes:
     return part.keys[KEY_BYTES * place : KEY_BYTES * (place + 1)].tobytes()
 
 
-def _secret_sharing_keys(part: SessionKeys) -> list[bytes]:
+def _public_keys(part: SessionKeys) -> list[bytes]:
+    """The channel key and each round's mask key."""
+    return [_piece(part, place) for place in (0, *range(1, 2 * part.rounds, 2))]
+
+
+def _keys_and_commitments(part: SessionKeys) -> list[bytes]:
     return [_piece(part, place) for place in range(1 + 2 * part.rounds)]

@@ -9,6 +9,7 @@ TESTED_ELSEWHERE = {
     "common/transport.py": "tests/simulations/test_network.py",  # one protocol, no code
     "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
     "client/data/tables.py": "tests/client/data/test_sources.py",  # the file formats of that reader
+    "server/gather.py": "tests/server/test_round.py",  # one record and one protocol, no code
     "simulations/notes_grammar.py": "tests/simulations/test_notes.py",  # phrases, no code
 }
 
@@ -33,8 +34,8 @@ def test_every_module_has_a_test_of_the_same_name(root: Path) -> None:
 def test_every_test_has_a_module_of_the_same_name(package: str, root: Path) -> None:
     known = {twin(module) for module in modules(root)}
     tests = {path.relative_to(root).as_posix() for path in (root / "tests" / package).rglob("test_*.py")}
-    # One suite that every implementation of an interface passes stands beside them.
-    tests = {test for test in tests if not test.endswith("/test_contract.py")}
+    # One suite that every implementation of an interface passes stands beside them; and the protocol on one page.
+    tests = {test for test in tests if not test.endswith(("/test_contract.py", "/test_protocol.py"))}
     assert sorted(tests - known) == [], "tests of several modules belong in tests/end_to_end or tests/privacy"
 
 
