@@ -46,7 +46,8 @@ the threshold. bad-share: a sealed share that was changed, or is for another sit
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NUMBER_LIMIT = 2**31 - 1
-_NAMES_LIMIT = 512
+MOST_NAMES = 512
+"""Names in one list at most, hence sites that can take part where updates are masked."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _is_code(value: object) -> bool:
 
 def _is_names(value: object) -> bool:
     """A tuple of different site names in order: one spelling for one set."""
-    if not isinstance(value, tuple) or not 0 < len(value) <= _NAMES_LIMIT or not all(map(_is_text(SITE_NAME), value)):
+    if not isinstance(value, tuple) or not 0 < len(value) <= MOST_NAMES or not all(map(_is_text(SITE_NAME), value)):
         return False
     return all(first < second for first, second in pairwise(value))
 
@@ -103,7 +104,7 @@ SESSION = FieldRule("64 hexadecimal digits", _is_text(_DIGEST))
 ROUND = FieldRule("a whole number from 1", _is_number(1))
 ROUND_OR_NONE = FieldRule("a whole number from 0", _is_number(0))
 SITE = FieldRule("a site name of 1 to 64 letters, digits, dots, hyphens or underscores", _is_text(SITE_NAME))
-NAMES = FieldRule("1 to 512 different site names in order", _is_names, is_names=True)
+NAMES = FieldRule(f"1 to {MOST_NAMES} different site names in order", _is_names, is_names=True)
 CODE = FieldRule("a known refusal code", _is_code)
 VECTOR = FieldRule("a finite float32 vector", _is_finite_vector, dtype="<f4")
 RING = FieldRule("a uint32 vector", lambda value: _is_vector(value, np.uint32), dtype="<u4")

@@ -5,8 +5,8 @@ A frame, all numbers little-endian (docs/wire-format.md shows one byte by byte):
     magic `CLSR` | version | kind | header length | header | zeros to a multiple of 8 | vectors | SHA-256
 
 The header is canonical JSON: the scalar fields, and name, type and length of each vector. The checksum guards against
-accidents, not against an attacker, who can compute it too. Messages are not signed yet; signed envelopes come with
-transports that cross a network.
+accidents, not against an attacker, who can compute it too. Frames are not signed yet; signed envelopes come with
+transports that cross a network. What secure aggregation needs signed is signed inside its messages.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from common.secagg.messages import SECAGG_RULES
 MAGIC = b"CLSR"
 VERSION = 1
 KINDS: Mapping[int, type[Message]] = dict(enumerate((RoundOrder, RoundReply, Refusal, *SECAGG_RULES), start=1))
+# The largest header, a RevealRequest with three full lists of the longest names, has about 101 KiB.
 HEADER_LIMIT_BYTES = 128 * 1024
 FRAME_LIMIT_BYTES = 1 << 30
 

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from common import fields
 from common.errors import IntegrityError
+from common.identity import SIGNATURE_BYTES
 from common.messages import FIELD_RULES, Refusal, RoundOrder, RoundReply
 from common.secagg.messages import (
     Consent,
@@ -259,6 +260,40 @@ def test_the_bound_holds_and_vectors_are_aligned_and_read_only(message):
         assert not values.flags.writeable
 
 
+@pytest.mark.parametrize("kind", FIELD_RULES)
+def test_wider_values_travel_first_so_that_all_are_aligned(kind):
+    sizes = [np.dtype(rule.dtype).itemsize for rule in FIELD_RULES[kind].values() if rule.dtype]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+LONGEST_NAMES = tuple(f"{place:03}".ljust(64, "n") for place in range(fields.MOST_NAMES))
+LONGEST = {
+    fields.PLAN: "f" * 64,
+    fields.SESSION: "f" * 64,
+    fields.ROUND: 2**31 - 1,
+    fields.ROUND_OR_NONE: 2**31 - 1,
+    fields.SITE: "n" * 64,
+    fields.NAMES: LONGEST_NAMES,
+    fields.CODE: max(get_args(fields.RefusalCode), key=len),
+    fields.VECTOR: np.zeros(300_000, dtype=np.float32),
+    fields.RING: np.zeros(300_000, dtype=np.uint32),
+    fields.BYTES: np.zeros(fields.MOST_NAMES * SIGNATURE_BYTES, dtype=np.uint8),
+    fields.SIGNATURE: np.zeros(SIGNATURE_BYTES, dtype=np.uint8),
+}
+LARGEST = [kind(**{name: LONGEST[rule] for name, rule in rules.items()}) for kind, rules in FIELD_RULES.items()]
+
+
+def header_size(message):
+    return int.from_bytes(encode(message)[6:10], "little")
+
+
+def test_the_header_limit_is_the_lowest_power_of_two_for_the_longest_names():
+    # A length of more digits than here has ten at most, for the 2^32 bytes that no frame has.
+    assert HEADER_LIMIT_BYTES // 2 < max(map(header_size, LARGEST)) + 2 * 10 <= HEADER_LIMIT_BYTES
+    for message in LARGEST:
+        assert same(decode_any(encode(message)), message)
+
+
 def test_a_vector_with_gaps_is_written_as_its_values():
     spaced = np.arange(6, dtype=np.float32)[::2]
     assert same(
@@ -277,15 +312,46 @@ def test_a_message_that_is_not_finite_is_never_written(value):
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "wire-format.md").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_the_frame_that_is_in_the_vectors():
-    lines = re.findall(r"^ *\d+  ((?:[0-9a-f]{2} ?)+) ", PAGE, flags=re.MULTILINE)
-    assert bytes.fromhex("".join(lines)) == vector("good-round-reply.hex")
+def dump(frame):
+    rows = [frame[start : start + 16] for start in range(0, len(frame), 16)]
+    shown = ["".join(chr(octet) if 32 <= octet < 127 else "." for octet in row) for row in rows]
+    return "\n".join(f"{16 * place:4}  {row.hex(' '):47}  {shown[place]}" for place, row in enumerate(rows))
 
 
-def test_the_page_names_every_kind_field_and_code():
-    for number, kind in KINDS.items():
-        assert f"{number} `{kind.__name__}`" in PAGE
-        for name in FIELD_RULES[kind]:
-            assert f"`{name}`" in PAGE
-    codes = PAGE.split("## Refusal codes")[1].split("##")[0]
-    assert re.findall(r"^\| `([a-z-]+)`", codes, flags=re.MULTILINE) == list(get_args(fields.RefusalCode))
+def rows_of(chapter):
+    """The cells of the last table of a chapter, without its head; a bar within a cell is written as `\\|`."""
+    lines = PAGE.split(f"## {chapter}\n")[1].split("\n## ")[0].split("|---|\n")[-1].splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("|")]
+
+
+def test_the_page_shows_two_frames_that_are_in_the_vectors():
+    shown = re.findall(r"`tests/vectors/wire/(good-[a-z-]+\.hex)`.*?```\n(.*?)\n```", PAGE, flags=re.DOTALL)
+    assert [name for name, _ in shown] == ["good-round-reply.hex", "good-masked-reply.hex"]
+    for name, text in shown:
+        assert text == dump(vector(name))
+
+
+def test_the_page_numbers_every_kind():
+    assert re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, flags=re.MULTILINE) == [
+        (str(number), kind.__name__) for number, kind in KINDS.items()
+    ]
+
+
+def test_the_page_names_every_field_and_form():
+    named, forms, kind = {}, {}, ""
+    for head, names, form in rows_of("The kinds"):
+        kind = head or kind
+        named.setdefault(kind, []).extend(re.findall(r"`(\w+)`", names))
+        forms.update({(kind, name): form for name in re.findall(r"`(\w+)`", names)})
+    assert named == {kind.__name__: list(rules) for kind, rules in FIELD_RULES.items()}
+    for kind, rules in FIELD_RULES.items():
+        for name, rule in rules.items():
+            form = forms[kind.__name__, name].replace("\\|", "|")
+            assert form.startswith((f"`{rule.dtype}`", "as in a RoundOrder")) == bool(rule.dtype), (kind, name)
+            assert form.startswith(("list of names", "as above")) or not rule.is_names, (kind, name)
+
+
+def test_the_page_names_every_code_and_the_limit():
+    assert [row[0].strip("`") for row in rows_of("Refusal codes")] == list(get_args(fields.RefusalCode))
+    assert f"at most {HEADER_LIMIT_BYTES:,} |" in PAGE
+    assert f"{fields.MOST_NAMES} names of 64 characters, has {max(map(header_size, LARGEST)):,} bytes" in PAGE
