@@ -7,33 +7,36 @@ step:
     canonical JSON header | newline | the last answer, if any | SHA-256 of all that
 
 The checksum finds damage. It does not stop somebody who edits the file or restores an older copy.
+
+Where updates are masked, the book also holds what the round is bound to and the one survivor set that the site agreed
+to: written down before the site signs it, so that no kill makes it sign, or reveal for, another.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from common.canonical import canonical_bytes
-from common.config import StrictConfig
+from client.sealed_file import read_sealed, write_sealed
+from common.config import Names, StrictConfig
 from common.errors import IntegrityError, RefusedError
 from common.fields import RefusalCode
-from common.files import write_durably
 from common.plan import Plan
 
 _FILE_NAME = "charges.book"
-_CHECKSUM_BYTES = 32
-_PRIVATE_MODE = 0o600
 _HINT = "without it nobody knows what was spent: restore it from a backup, or start a new run in a new folder"
 
 Count = Annotated[int, Field(ge=0)]
 
 
 class _Entry(StrictConfig):
-    """Where a run stands: `last_order` is the digest of the order that `last_round` was charged for."""
+    """Where a run stands: `last_order` is the digest of the order that `last_round` was charged for.
+
+    `context` and `cohort` are those of that order where it was one for masked numbers; `survivors` is the set that the
+    site agreed to in that round, empty before.
+    """
 
     format_version: Literal[1] = 1
     plan_digest: str
@@ -42,14 +45,17 @@ class _Entry(StrictConfig):
     last_round: Count = 0
     last_order: str = ""
     answered: bool = False
+    context: str = ""
+    cohort: Names = ()
+    survivors: Names = ()
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
         if self.last_round == 0:
-            possible = self.rounds_charged == 0 and not self.last_order and not self.answered
+            possible = self.rounds_charged == 0 and not self.last_order and not self.answered and not self.context
         else:
             possible = 0 < self.rounds_charged <= self.last_round and bool(self.last_order)
-        if not possible:
+        if not possible or bool(self.cohort) != bool(self.context) or (self.survivors and not self.answered):
             raise ValueError("the counts contradict each other")
         return self
 
@@ -59,8 +65,9 @@ class Charges:
 
     Guarantees:
         A round is charged once, on disk, before `charge` returns. At most one answer is ever kept for a round, and it
-        is on disk before `keep_answer` returns. Rounds only go up, and none goes beyond the plan's last, so that the
-        steps charged never exceed the plan's. When a write fails, the object claims no more than it did before.
+        is on disk before `keep_answer` returns; the same holds for its survivor set. Rounds only go up, and none goes
+        beyond the plan's last, so that the steps charged never exceed the plan's. When a write fails, the object claims
+        no more than it did before.
 
     Edge cases:
         Killed between charge and answer, the same order may be trained again without a second charge, because nothing
@@ -126,12 +133,24 @@ class Charges:
             raise self._unfit("was changed by somebody else")
         return answer
 
-    def charge(self, round_number: int, order_digest: str) -> None:
+    @property
+    def context(self) -> str:
+        """What the last round's masks are bound to; empty where it had none."""
+        return self._entry.context
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """The cohort of the last round; empty where its numbers were not masked."""
+        return self._entry.cohort
+
+    def charge(self, round_number: int, order_digest: str, context: str = "", cohort: tuple[str, ...] = ()) -> None:
         """Pay for a round; paying again for the last round's unanswered order costs nothing.
 
         Args:
             round_number: From 1.
             order_digest: SHA-256 of the order's bytes, in hexadecimal.
+            context: What the round's masks are bound to, where there are any.
+            cohort: Sites whose masks are in the round.
 
         Raises:
             RefusedError: When `fault` names one, or the round was answered already. Nothing is charged.
@@ -142,7 +161,14 @@ class Charges:
             raise RefusedError(f"round {round_number} cannot be charged: {fault}")
         if round_number > self._entry.last_round:
             paid = {"rounds_charged": self._entry.rounds_charged + 1, "last_round": round_number}
-            self._write(self._entry.model_copy(update={**paid, "last_order": order_digest, "answered": False}))
+            about = {
+                "last_order": order_digest,
+                "answered": False,
+                "context": context,
+                "cohort": cohort,
+                "survivors": (),
+            }
+            self._write(self._entry.model_copy(update={**paid, **about}))
         elif self._entry.answered:
             raise RefusedError(f"round {round_number} cannot be charged: it was answered already")
 
@@ -157,23 +183,42 @@ class Charges:
             raise RefusedError(f"round {self._entry.last_round} has no open charge, so no answer can be kept for it")
         self._write(self._entry.model_copy(update={"answered": True}), answer)
 
+    def survivors_fault(self, round_number: int, survivors: tuple[str, ...]) -> RefusalCode | None:
+        """Why these survivors may not be agreed to; None for the first set of the last, answered round, and again."""
+        entry = self._entry
+        if round_number != entry.last_round or not entry.answered or not entry.context:
+            return "unexpected-round"
+        return None if entry.survivors in ((), survivors) else "conflicting-survivors"
+
+    def agree_to(self, round_number: int, survivors: tuple[str, ...]) -> None:
+        """Write down the one survivor set of the last round; the same one again costs nothing.
+
+        Raises:
+            RefusedError: When `survivors_fault` names a fault. Nothing is written.
+        """
+        self._check_unchanged()
+        fault = self.survivors_fault(round_number, survivors)
+        if fault is not None:
+            raise RefusedError(f"the survivors of round {round_number} cannot be agreed to: {fault}")
+        if not self._entry.survivors:
+            _, answer = self._read()
+            self._write(self._entry.model_copy(update={"survivors": survivors}), answer)
+
     def _check_unchanged(self) -> None:
         """Another process with this book would give a second answer for one charge: refuse as soon as it shows."""
         if self._read()[0] != self._entry:
             raise self._unfit("was changed by somebody else")
 
     def _write(self, entry: _Entry, answer: bytes = b"") -> None:
-        body = canonical_bytes(entry.model_dump(mode="json")) + b"\n" + answer
-        write_durably(self._path, body + hashlib.sha256(body).digest(), mode=_PRIVATE_MODE)
+        write_sealed(self._path, entry.model_dump(mode="json"), answer)
         # Only now: had the write failed, the object must not believe more than the disk holds.
         self._entry = entry
 
     def _read(self) -> tuple[_Entry, bytes]:
-        content = self._path.read_bytes()
-        body = content[:-_CHECKSUM_BYTES]
-        if hashlib.sha256(body).digest() != content[-_CHECKSUM_BYTES:]:
+        content = read_sealed(self._path)
+        if content is None:
             raise self._unfit("is damaged")
-        header, _, answer = body.partition(b"\n")
+        header, answer = content
         try:
             entry = _Entry.model_validate_json(header)
         except ValidationError:

@@ -23,7 +23,7 @@ def load_or_create_identity(folder: Path) -> Ed25519PrivateKey:
     """
     path = folder / _FILE_NAME
     if not path.exists():
-        write_durably(path, new_identity().private_bytes_raw(), mode=_PRIVATE_MODE)
+        save_identity(folder, new_identity())
     content = path.read_bytes()
     if len(content) != _KEY_BYTES:
         raise IntegrityError(
@@ -31,3 +31,8 @@ def load_or_create_identity(folder: Path) -> Ed25519PrivateKey:
             hint="restore it from a backup, or enrol this site anew",
         )
     return Ed25519PrivateKey.from_private_bytes(content)
+
+
+def save_identity(folder: Path, identity: Ed25519PrivateKey) -> None:
+    """Write an identity down, in a file that only its owner may read."""
+    write_durably(folder / _FILE_NAME, identity.private_bytes_raw(), mode=_PRIVATE_MODE)

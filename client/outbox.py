@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, cast
+
+import numpy.typing as npt
 
 from common.errors import IntegrityError
 from common.messages import Message, Refusal, RoundReply
+from common.secagg.messages import Consent, MaskedReply, Reveal, SessionKeys, SessionShares, SiteMessage
 from common.wire import decode, encode
 
-ReleaseClass = Literal["noised and charged", "public"]
-"""What a field that leaves is: the output of a mechanism that was paid for, or nothing about patients at all.
+ReleaseClass = Literal["masked", "noised and charged", "key material", "public"]
+"""What a field that leaves is.
+
+masked: charged for, and readable in the sum over the sites alone. noised and charged: the output of a mechanism that
+was paid for. key material: random, and about nobody; what it opens is for `client.secagg` to say. public: nothing about
+patients at all.
 
 There is no class for anything else, so that a raw value has no way to be listed.
 """
+
+_SESSION: Mapping[str, ReleaseClass] = {"plan_digest": "public", "session": "public"}
+_ROUND: Mapping[str, ReleaseClass] = {**_SESSION, "round_number": "public"}
 
 RELEASE_CLASSES: Mapping[type[Message], Mapping[str, ReleaseClass]] = {
     RoundReply: {
@@ -31,8 +41,23 @@ RELEASE_CLASSES: Mapping[type[Message], Mapping[str, ReleaseClass]] = {
         # `no-update` is the one code that training can cause; it is kept as the answer of a round that stays charged.
         "code": "public",
     },
+    SessionKeys: {
+        **_SESSION,
+        "first_round": "public",
+        "rounds": "public",
+        "site": "public",
+        "keys": "key material",
+        "signature": "key material",
+    },
+    SessionShares: {**_SESSION, "site": "public", "recipients": "public", "sealed": "key material"},
+    MaskedReply: {**_ROUND, "site": "public", "masked": "masked"},
+    Consent: {**_ROUND, "site": "public", "signature": "key material"},
+    Reveal: {**_ROUND, "site": "public", "owners": "public", "shares": "key material"},
 }
 """Every message and every field that may leave a site."""
+
+
+Leaving = RoundReply | Refusal | SiteMessage
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,7 @@ class Outbox:
         """A snapshot of the counts."""
         return Released(dict(self._messages), dict(self._bytes))
 
-    def release(self, message: RoundReply | Refusal) -> bytes:
+    def release(self, message: Leaving) -> bytes:
         """Check a message against the list and turn it into the bytes that may leave.
 
         Raises:
@@ -81,8 +106,9 @@ class Outbox:
         frame = encode(message)
         if message.site != self._site:
             raise IntegrityError(f"only messages of site {self._site} may leave it")
-        if isinstance(message, RoundReply) and message.update.shape != (self._dimension,):
-            raise IntegrityError(f"an update must have {self._dimension} values, not shape {message.update.shape}")
+        values = _values(message)
+        if values is not None and values.shape != (self._dimension,):
+            raise IntegrityError(f"an update must have {self._dimension} values, not shape {values.shape}")
         self._count(message, classes, len(frame))
         return frame
 
@@ -92,16 +118,23 @@ class Outbox:
         Raises:
             IntegrityError: When it is not an answer that `release` would let out.
         """
-        return self.release(decode(frame, RoundReply, Refusal))
+        return self.release(cast(Leaving, decode(frame, RoundReply, MaskedReply, Refusal)))
 
     def _count(self, message: Message, classes: Mapping[str, ReleaseClass], size: int) -> None:
         self._messages[type(message).__name__] += 1
         for name, release_class in classes.items():
             if release_class != "public":
-                noised = getattr(message, name).nbytes
-                self._bytes[release_class] += noised
-                size -= noised
+                carried = getattr(message, name).nbytes
+                self._bytes[release_class] += carried
+                size -= carried
         self._bytes["public"] += size
+
+
+def _values(message: Leaving) -> npt.NDArray[Any] | None:
+    """What a message carries of the training, if anything."""
+    if isinstance(message, RoundReply):
+        return message.update
+    return message.masked if isinstance(message, MaskedReply) else None
 
 
 def _classes(message: Message) -> Mapping[str, ReleaseClass]:

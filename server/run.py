@@ -17,6 +17,9 @@ from server.aggregation.base import Vector
 from server.aggregation.choice import build_aggregator
 from server.checkpoint import load_checkpoint, save_checkpoint
 from server.failures import check_every_group_moved, check_sites_answer, check_something_was_applied
+from server.gather import Gatherer
+from server.masked_round import MaskedGatherer
+from server.plain_round import PlainGatherer
 from server.round import run_round
 from server.running_sum import SITE_LIMIT
 from server.state import Basis, BestModel, Evaluation, GlobalModel, RoundSummary, ServerState
@@ -109,8 +112,9 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
     """
     _check_setup(setup)
     state = _first_state(setup, folder, resume)
+    gatherer = _gatherer(setup, folder)
     while not _is_finished(setup.plan, state.history):
-        state = _next_state(setup, state)
+        state = _next_state(setup, state, gatherer)
         save_checkpoint(folder, state, setup.plan.digest)
         setup.observer(state.history[-1])
         check_sites_answer(setup.plan, state.history)
@@ -119,12 +123,21 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
     return _outcome(setup, state)
 
 
+def _gatherer(setup: RunSetup, folder: Path) -> Gatherer:
+    """How a round's sum is brought in: in the sum alone where the plan masks, else answer by answer."""
+    if setup.plan.masked:
+        return MaskedGatherer(setup.plan, setup.sites, setup.transport, folder)
+    return PlainGatherer(setup.plan.digest, setup.sites, setup.transport)
+
+
 def _check_setup(setup: RunSetup) -> None:
     plan, count = setup.plan, len(setup.sites)
     if count != plan.sites or len(set(setup.sites)) != count:
         raise ConfigError(
             f"the plan is for {plan.sites} different sites, and {count} were named: {', '.join(setup.sites)}"
         )
+    if plan.masked and set(setup.sites) != set(plan.roster):
+        raise ConfigError("the plan's roster names other sites than those that were named")
     if not plan.minimum_sites <= count <= SITE_LIMIT:
         raise ConfigError(
             f"`minimum_sites` is {plan.minimum_sites} and there are {count} sites; at most {SITE_LIMIT} can be added up"
@@ -151,10 +164,10 @@ def _first_state(setup: RunSetup, folder: Path, resume: bool) -> ServerState:
     return saved
 
 
-def _next_state(setup: RunSetup, state: ServerState) -> ServerState:
+def _next_state(setup: RunSetup, state: ServerState, gatherer: Gatherer) -> ServerState:
     """One round and everything that follows from it, up to what the checkpoint holds."""
     aggregator = build_aggregator(setup.plan, setup.groups, state.round_number + 1)
-    result = run_round(setup.plan, state, setup.sites, setup.transport, aggregator, setup.groups)
+    result = run_round(setup.plan, state, gatherer, aggregator, setup.groups)
     if not result.summary.applied:
         return replace(state, history=(*state.history, result.summary))
     started = time.perf_counter()

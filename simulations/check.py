@@ -18,7 +18,7 @@ from common.errors import CloisterError, ConfigError, Problem
 from common.findings import Finding
 from common.plan import Plan
 from common.privacy.accountant import epsilon
-from common.privacy.plan import PrivacyPlan
+from common.privacy.mechanism import mechanism_of
 from common.trainable import TrainableModel
 from simulations.scenario import Scenario
 from simulations.world import Splits, World, finish_plan, load_splits, open_base, site_names
@@ -69,7 +69,7 @@ def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Findin
 
 def check_privacy(plan: Plan) -> Finding:
     """What the whole run costs each hospital's patients."""
-    spent = epsilon(PrivacyPlan.from_terms(plan.privacy, plan.steps))
+    spent = epsilon(mechanism_of(plan))
     terms = plan.privacy
     sentence = (
         f"ε = {spent:.2f} at δ = {terms.delta:g} for each {terms.unit} of each hospital "

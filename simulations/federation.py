@@ -6,17 +6,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client.charges import Charges
 from client.node import SiteNode
+from client.secagg import SiteHalf
+from client.session import SessionBook
+from client.training.choice import Trainer, build_trainer
 from client.training.dp_step import TrainingSet
-from client.training.loop import LocalTrainer
 from common.adapters.lora import refactor
-from common.fields import Vector
 from common.files import write_durably
-from common.messages import RoundOrder
+from common.messages import Order
 from common.plan import Plan
 from common.randomness import RandomSource, SecretSource
 from common.trainable import TrainableModel
@@ -25,8 +28,12 @@ from server.run import Evaluator, Observer, Refresh, RunOutcome, RunSetup, run
 from server.state import GlobalModel
 from simulations.network import Faults, SimulatedNetwork, Traffic
 from simulations.view import SilentView, View
+from simulations.world import Identities
 
 MakeSource = Callable[[], RandomSource]
+
+SITES_NAME = "sites"
+"""Folder of the sites' own files, in the run folder."""
 
 _BEGUN_NAME = ".begun"
 
@@ -43,6 +50,7 @@ class Setting:
         folder: Run folder; must exist.
         faults: How bad the network is.
         seed: Public seed of the faults.
+        identities: Of each site, by name; needed where the plan masks.
         make_source: Randomness of a site; tests alone give another than the operating system's.
     """
 
@@ -53,6 +61,7 @@ class Setting:
     folder: Path
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
+    identities: Identities = field(default_factory=dict)
     make_source: MakeSource = SecretSource
 
 
@@ -78,12 +87,12 @@ class Federated:
 class _TimedTrainer:
     """A trainer that knows how long it took."""
 
-    def __init__(self, trainer: LocalTrainer) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self.seconds = 0.0
 
-    def train(self, order: RoundOrder) -> Vector:
-        """As `LocalTrainer.train`."""
+    def train(self, order: Order) -> npt.NDArray[Any]:
+        """As `client.node.Trainer.train`."""
         start = time.perf_counter()
         try:
             return self._trainer.train(order)
@@ -128,14 +137,14 @@ def federate(
 
 def _trainers(setting: Setting) -> dict[str, _TimedTrainer]:
     return {
-        name: _TimedTrainer(LocalTrainer(setting.plan, setting.model, data, setting.make_source()))
+        name: _TimedTrainer(build_trainer(setting.plan, setting.model, data, setting.make_source()))
         for name, data in setting.hospitals.items()
     }
 
 
 def _books(setting: Setting) -> dict[str, Charges]:
     """Each site's book; once all have been begun, a missing one is a lost one, whatever else was lost with it."""
-    folder = setting.folder / "sites"
+    folder = setting.folder / SITES_NAME
     marker = folder / _BEGUN_NAME
     begun = marker.exists() or (setting.folder / CHECKPOINT_NAME).exists()
     books = {}
@@ -149,8 +158,23 @@ def _books(setting: Setting) -> dict[str, Charges]:
 def _nodes(
     setting: Setting, trainers: Mapping[str, _TimedTrainer], books: Mapping[str, Charges]
 ) -> dict[str, SiteNode]:
-    sizes = {"dimension": setting.model.spec.dimension, "basis_dimension": setting.model.basis_spec.dimension}
-    return {name: SiteNode(name, setting.plan, trainers[name], books[name], **sizes) for name in setting.hospitals}
+    return {name: _node(setting, trainers[name], books[name]) for name in setting.hospitals}
+
+
+def _node(setting: Setting, trainer: _TimedTrainer, book: Charges) -> SiteNode:
+    return SiteNode(
+        setting.plan,
+        trainer,
+        book,
+        _half(setting, book.site) if setting.plan.masked else None,
+        dimension=setting.model.spec.dimension,
+        basis_dimension=setting.model.basis_spec.dimension,
+    )
+
+
+def _half(setting: Setting, site: str) -> SiteHalf:
+    session = SessionBook(setting.folder / SITES_NAME / site, setting.plan.digest, site)
+    return SiteHalf(site, setting.plan, setting.identities[site], session)
 
 
 def _watched(nodes: Mapping[str, SiteNode], view: View) -> dict[str, Callable[[bytes], bytes]]:

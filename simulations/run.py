@@ -3,7 +3,9 @@
 scenario.json              what was asked, complete; --resume reads it
 plan.json                  the plan and its digest
 checkpoint.safetensors     the coordinator's last finished round
-sites/NAME/charges.book    each site's own book
+session.safetensors        the keys and sealed shares of the running session, where updates are masked
+pending-sum.safetensors    the last sum that waited for its masks
+sites/NAME/                each site's own book, identity and session secret
 adapter/                   the result: an ordinary PEFT folder and the head
 learning-curve.png, model-card.md
 results.json               written last: a folder without it is not finished
@@ -14,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from client.data.records import Records
+from client.keys import load_or_create_identity, save_identity
 from client.training.dp_step import TrainingSet
 from client.training.self_test import check_gradients
 from common.canonical import canonical_bytes
@@ -34,13 +37,13 @@ from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
 from server.report import RESULTS_NAME, is_finished, write_report
 from simulations.check import check_data, refuse_unfit
-from simulations.federation import Federated, Setting, federate
+from simulations.federation import SITES_NAME, Federated, Setting, federate
 from simulations.measure import WatchedEvaluator
 from simulations.public_start import OnStep
 from simulations.run_report import build_report, last_lines, round_teller
 from simulations.scenario import Scenario, scenario_from_values
 from simulations.view import phases, watch
-from simulations.world import World, build_world
+from simulations.world import Identities, MakeIdentities, World, build_world, draw_identities
 
 SCENARIO_NAME = "scenario.json"
 PLAN_NAME = "plan.json"
@@ -66,6 +69,7 @@ def start_run(scenario: Scenario, console: Console) -> Finished:
     world = _open_world(scenario, console)
     folder = new_folder(Path(scenario.output), world.plan.name)
     write_durably(folder / SCENARIO_NAME, canonical_bytes(scenario.model_dump(mode="json")))
+    _save_identities(folder, world)
     _write_plan(folder, world.plan)
     return _run_in(folder, world, console, resume=False)
 
@@ -82,7 +86,7 @@ def resume_run(folder: Path, console: Console) -> Finished:
     if is_finished(folder):
         return Finished(folder, f"{folder} is finished already; nothing to do")
     scenario = scenario_from_values(_read_table(folder / SCENARIO_NAME), str(folder / SCENARIO_NAME))
-    world = _open_world(scenario, console)
+    world = _open_world(scenario, console, lambda sites: _saved_identities(folder, sites))
     saved = folder / PLAN_NAME
     if saved.is_file() and _read_table(saved).get("digest") != world.plan.digest:
         raise IntegrityError(
@@ -103,10 +107,25 @@ def _read_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _open_world(scenario: Scenario, console: Console) -> World:
+def _save_identities(folder: Path, world: World) -> None:
+    for site, identity in world.identities.items():
+        (folder / SITES_NAME / site).mkdir(parents=True)
+        save_identity(folder / SITES_NAME / site, identity)
+
+
+def _saved_identities(folder: Path, sites: Iterable[str]) -> Identities:
+    """The identities that the run began with; a site whose key is lost gets another, and the plan shows it."""
+    identities = {}
+    for site in sites:
+        (folder / SITES_NAME / site).mkdir(parents=True, exist_ok=True)
+        identities[site] = load_or_create_identity(folder / SITES_NAME / site)
+    return identities
+
+
+def _open_world(scenario: Scenario, console: Console, make_identities: MakeIdentities = draw_identities) -> World:
     with phases(console) as say:
         say("reading data and loading the base model")
-        world = build_world(scenario, _told_now_and_then(say))
+        world = build_world(scenario, _told_now_and_then(say), make_identities)
     refuse_unfit(check_data(world.splits, scenario))
     with phases(console) as say:
         say("checking per-record gradients against a plain loop")
@@ -193,7 +212,7 @@ def _prepare(folder: Path, world: World, console: Console) -> Setting:
         say("computing the frozen layers for the public sets")
         evaluator = watched_evaluator(world, tuple(sets.values()))
     scenario = world.scenario
-    return Setting(world.plan, world.model, sets, evaluator, folder, scenario.network, scenario.seed)
+    return Setting(world.plan, world.model, sets, evaluator, folder, scenario.network, scenario.seed, world.identities)
 
 
 def watched_evaluator(world: World, sets: tuple[TrainingSet, ...]) -> WatchedEvaluator:

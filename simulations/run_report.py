@@ -11,7 +11,7 @@ import numpy as np
 from client.data.records import Records
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
-from common.privacy.plan import Noise, PrivacyPlan
+from common.privacy.mechanism import mechanism_of
 from server.results import Judged, RunReport, SitePrivacy
 from server.run import Evaluator, Observer
 from server.state import RoundSummary
@@ -42,12 +42,6 @@ def build_report(world: World, evaluator: Evaluator, federated: Federated) -> Ru
         seconds=federated.seconds,
         versions={name: version(name) for name in _PACKAGES},
     )
-
-
-def mechanism_of(plan: Plan) -> PrivacyPlan:
-    """What the accountant is asked about: the union's sum in mode distributed, else one site's own updates."""
-    noise: Noise = "skellam" if plan.mode == "distributed" else "gaussian"
-    return PrivacyPlan.from_terms(plan.privacy, plan.steps, noise=noise, noise_shares=plan.noise_shares)
 
 
 def _site_privacy(plan: Plan, site: str, steps: int) -> SitePrivacy:

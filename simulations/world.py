@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.data.records import Records
 from client.data.sources import read_records
 from client.data.splits import split_by_patient
 from common.base_model import Base, find_base, load_base
+from common.config import parse_config
 from common.errors import ConfigError, DataError, Problem
+from common.identity import new_identity, public_name
 from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
 from common.privacy.calibrate import noise_for
+from common.privacy.mechanism import mechanism_of
 from common.trainable import TrainableModel
 from simulations.notes import generate_notes
 from simulations.partition import partition_patients
 from simulations.public_start import OnStep, PublicStart, public_base
 from simulations.scenario import FilesConfig, Scenario
+
+Identities = Mapping[str, Ed25519PrivateKey]
+MakeIdentities = Callable[[Iterable[str]], Identities]
 
 BASES_NAME = "bases"
 """Folder of the adapted bases, beside the run folders."""
@@ -42,6 +50,7 @@ class World:
     base_name: str
     model: TrainableModel
     splits: Splits
+    identities: Identities = field(default_factory=dict)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -118,20 +127,57 @@ def open_base(scenario: Scenario, on_step: OnStep | None = None) -> Base:
     return load_base(folder, name, scenario.compute)
 
 
-def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity) -> Plan:
-    """Turn a draft into a plan: calibrate the noise, name the sites' number and the base's digests."""
+def draw_identities(sites: Iterable[str]) -> Identities:
+    """A fresh identity for each virtual hospital, as real ones draw theirs."""
+    return {site: new_identity() for site in sites}
+
+
+def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, identities: Identities | None = None) -> Plan:
+    """Turn a draft into a plan: calibrate the noise, and name the sites and the base's digests.
+
+    Args:
+        draft: The plan as a person wrote it.
+        sites: n.
+        base: Name and digests of the base.
+        identities: Of the sites; their public halves are the plan's roster where it masks.
+    """
     sections = draft.model_dump()
     privacy = sections.pop("privacy")
     target, noise = privacy.pop("epsilon"), privacy.pop("noise_multiplier")
     if noise is None:
-        noise = noise_for(target, draft.privacy, draft.steps)
+        noise = _calibrated(draft, sites, target)
+    roster = {site: public_name(identity) for site, identity in (identities or {}).items()} if draft.masked else {}
     terms = PrivacyTerms(**privacy, noise_multiplier=noise)
-    return Plan(**{**sections, "privacy": terms, "sites": sites, "base": base})
+    plan = parse_config(
+        Plan, {**sections, "privacy": terms, "sites": sites, "roster": roster, "base": base}, "the plan"
+    )
+    mechanism_of(plan)
+    return plan
 
 
-def build_world(scenario: Scenario, on_step: OnStep | None = None) -> World:
-    """Data, plan and model of a scenario, in this order, so that unfit data are reported before a model is loaded."""
+def _calibrated(draft: PlanDraft, sites: int, target: float) -> float:
+    if draft.mode == "per-site":
+        return noise_for(target, draft.privacy, draft.steps)
+    terms = draft.secure_aggregation
+    # Too few for a share of their own is for the plan to refuse, in better words.
+    shares = max(1, sites - terms.tolerated_dropouts - terms.tolerated_colluders)
+    return noise_for(target, draft.privacy, draft.steps, noise="skellam", noise_shares=shares)
+
+
+def build_world(
+    scenario: Scenario, on_step: OnStep | None = None, make_identities: MakeIdentities = draw_identities
+) -> World:
+    """Data, plan and model of a scenario, in this order, so that unfit data are reported before a model is loaded.
+
+    Args:
+        scenario: What to build.
+        on_step: Told about the training of a public start.
+        make_identities: Where the hospitals' identities come from; a resumed run has them on disk.
+    """
     splits = load_splits(scenario)
     base = open_base(scenario, on_step)
-    plan = finish_plan(scenario.plan, len(splits.hospitals), base.identity)
-    return World(scenario, plan, base.identity.name, TrainableModel(base, plan, scenario.compute), splits)
+    sites = len(splits.hospitals)
+    identities = make_identities(site_names(sites))
+    plan = finish_plan(scenario.plan, sites, base.identity, identities)
+    model = TrainableModel(base, plan, scenario.compute)
+    return World(scenario, plan, base.identity.name, model, splits, identities)

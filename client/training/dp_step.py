@@ -14,10 +14,12 @@ from client.data.sampling import PoissonSampler
 from client.training.clipping import clip_to_grid
 from client.training.noise import rounded_gaussian
 from client.training.per_example import PerExampleGradients
+from client.training.skellam import skellam
 from common.features import Features
 from common.plan import Unit
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource
+from common.secagg.fixed_point import clamp
 from common.trainable import Prepared, Stage, TrainableModel
 
 _CHUNK_BYTES = 256 << 20
@@ -77,6 +79,23 @@ class DpStep:
         drawn = self._sampler.draw()
         total = self.clipped_sum(drawn, gradients, stage)
         return self._plan.decode(total + rounded_gaussian(self._plan.noise_scale, len(total), self._source))
+
+    def noisy_share(self, gradients: PerExampleGradients, stage: Stage, bound: int) -> npt.NDArray[np.int64]:
+        """This site's part of a step of the union: its clamped clipped sum and its share of the noise, `[d]`.
+
+        Guarantees:
+            Added up modulo 2^32 over the sites, of which at least `plan.noise_shares` are honest and present, it is one
+            Poisson-subsampled Skellam mechanism with the plan's q, σ and clip norm. Alone it protects less, because its
+            noise is a share: it leaves under a mask only.
+
+        Args:
+            gradients: Per-record gradients of the loaded values.
+            stage: What is trained.
+            bound: As `common.privacy.mechanism.sum_bound` gives it.
+        """
+        drawn = self._sampler.draw()
+        total = clamp(self.clipped_sum(drawn, gradients, stage), bound)
+        return total + skellam(self._plan.share_variance, len(total), self._source)
 
     def clipped_sum(
         self, drawn: npt.NDArray[np.int64], gradients: PerExampleGradients, stage: Stage

@@ -12,9 +12,9 @@ from torch.optim import SGD, Adam, Optimizer
 
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.per_example import PerExampleGradients
-from common.messages import RoundOrder
+from common.messages import Order
 from common.plan import OptimizerConfig, Plan
-from common.privacy.plan import PrivacyPlan
+from common.privacy.mechanism import mechanism_of
 from common.randomness import RandomSource
 from common.schedule import rate_factor
 from common.trainable import Stage, TrainableModel
@@ -38,9 +38,9 @@ class LocalTrainer:
     def __init__(self, plan: Plan, model: TrainableModel, data: TrainingSet, source: RandomSource) -> None:
         self._plan = plan
         self._model = model
-        self._step = DpStep(PrivacyPlan.from_terms(plan.privacy, plan.steps), model, data, source)
+        self._step = DpStep(mechanism_of(plan), model, data, source)
 
-    def train(self, order: RoundOrder) -> npt.NDArray[np.float32]:
+    def train(self, order: Order) -> npt.NDArray[np.float32]:
         """Run K steps from the order's values and return the change, shape `[d]`; values not trained change by 0."""
         self._model.load(order.weights, order.basis)
         before = self._model.read()

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-import client.charges
+import client.sealed_file
 from client.charges import Charges
 from common.errors import IntegrityError, RefusedError
 from tests.client.small_plan import ROUNDS, STEPS, small_plan
@@ -222,7 +222,7 @@ def test_when_the_disk_is_full_the_object_claims_no_more_than_the_file(charges, 
     def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(client.charges, "write_durably", full)
+    monkeypatch.setattr(client.sealed_file, "write_durably", full)
     for attempt in (lambda: charges.charge(2, OTHER), lambda: charges.keep_answer(b"one")):
         with pytest.raises(OSError, match="No space left"):
             attempt()

@@ -50,7 +50,7 @@ def order(round_number=1, *, plan=PLAN, weights=(0.5, 1.5), basis=()):
 
 
 def make_node(folder, trainer, **changes):
-    return SiteNode("north", PLAN, trainer, Charges(folder, PLAN, "north"), dimension=2, basis_dimension=3, **changes)
+    return SiteNode(PLAN, trainer, Charges(folder, PLAN, "north"), dimension=2, basis_dimension=3, **changes)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_the_reason_is_logged_at_the_site_without_content(node):
         node.answer(order(ROUNDS + 1, weights=[123.5, 1]))
     assert logs == [
         {
-            "event": "order refused", "log_level": "warning", "site": "north", "round": ROUNDS + 1,
+            "event": "request refused", "log_level": "warning", "site": "north", "round": ROUNDS + 1,
             "code": "unexpected-round", "reason": f"round {ROUNDS + 1}: unexpected-round",
         }
     ]  # fmt: skip
@@ -186,13 +186,13 @@ def test_an_error_that_is_not_ours_is_not_swallowed_and_answers_nothing(tmp_path
 
 def test_a_name_that_cannot_travel_is_refused_at_the_start(tmp_path, trainer):
     with pytest.raises(ConfigError, match=r"site name 'St\. Mary' must match"):
-        SiteNode("St. Mary", PLAN, trainer, Charges(tmp_path, PLAN, "St. Mary"), dimension=2)
+        SiteNode(PLAN, trainer, Charges(tmp_path, PLAN, "St. Mary"), dimension=2)
 
 
-@pytest.mark.parametrize(("site", "plan"), [("south", PLAN), ("north", OTHER_PLAN)])
-def test_a_book_of_another_site_or_plan_is_refused_at_the_start(tmp_path, trainer, site, plan):
-    with pytest.raises(IntegrityError, match="book of charges of another site or plan"):
-        SiteNode("north", PLAN, trainer, Charges(tmp_path, plan, site), dimension=2)
+@pytest.mark.parametrize(("site", "plan"), [("north", OTHER_PLAN)])
+def test_a_book_of_another_plan_is_refused_at_the_start(tmp_path, trainer, site, plan):
+    with pytest.raises(IntegrityError, match="book of charges of another plan"):
+        SiteNode(PLAN, trainer, Charges(tmp_path, plan, site), dimension=2)
 
 
 # --- killed at any point ---------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class NodeUnderKills(RuleBasedStateMachine):
     @initialize()
     def start(self):
         self.charges = Charges(self.folder, PLAN, "north", must_exist=(self.folder / "charges.book").exists())
-        self.node = SiteNode("north", PLAN, self, self.charges, dimension=2)
+        self.node = SiteNode(PLAN, self, self.charges, dimension=2)
 
     def die_at(self, point):
         if self.kill_at == point:

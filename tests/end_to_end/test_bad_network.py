@@ -37,7 +37,7 @@ def federate(folder, faults, resume=False, stop_after=None):
     trained = {site: Counter() for site in SITES}
     books = {site: open_book(folder / site, site) for site in SITES}
     nodes = {
-        site: SiteNode(site, PLAN, Puller(position - 1.25, trained[site]), books[site], dimension=3)
+        site: SiteNode(PLAN, Puller(position - 1.25, trained[site]), books[site], dimension=3)
         for position, site in enumerate(SITES)
     }
 

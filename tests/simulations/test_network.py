@@ -198,7 +198,7 @@ def test_nodes_on_a_bad_network_train_a_round_once_and_good_answers_are_consiste
     for name, trainer in trainers.items():
         (tmp_path / name).mkdir()
         books[name] = Charges(tmp_path / name, plan, name)
-        nodes[name] = SiteNode(name, plan, trainer, books[name], dimension=1).answer
+        nodes[name] = SiteNode(plan, trainer, books[name], dimension=1).answer
     net = SimulatedNetwork(nodes, Faults(drop=0.1, delay=0.2, repeat=0.3, alter=0.2), 7)
 
     good, damaged = {}, 0
