@@ -57,14 +57,12 @@ class FieldRule:
     Attributes:
         must_be: The rule in words.
         holds: The rule as a predicate.
-        dtype: A vector's form on the wire; empty for a scalar.
-        is_names: Whether the field is a tuple of names, which JSON knows as a list.
+        dtype: A vector's form on the wire; empty for what travels in the header.
     """
 
     must_be: str
     holds: Callable[[object], bool]
     dtype: str = ""
-    is_names: bool = False
 
 
 def _is_text(pattern: re.Pattern[str]) -> Callable[[object], bool]:
@@ -104,7 +102,7 @@ SESSION = FieldRule("64 hexadecimal digits", _is_text(_DIGEST))
 ROUND = FieldRule("a whole number from 1", _is_number(1))
 ROUND_OR_NONE = FieldRule("a whole number from 0", _is_number(0))
 SITE = FieldRule("a site name of 1 to 64 letters, digits, dots, hyphens or underscores", _is_text(SITE_NAME))
-NAMES = FieldRule(f"1 to {MOST_NAMES} different site names in order", _is_names, is_names=True)
+NAMES = FieldRule(f"1 to {MOST_NAMES} different site names in order", _is_names)
 CODE = FieldRule("a known refusal code", _is_code)
 VECTOR = FieldRule("a finite float32 vector", _is_finite_vector, dtype="<f4")
 RING = FieldRule("a uint32 vector", lambda value: _is_vector(value, np.uint32), dtype="<u4")

@@ -21,7 +21,6 @@ import numpy as np
 
 from common.canonical import canonical_bytes
 from common.errors import IntegrityError
-from common.fields import FieldRule
 from common.messages import FIELD_RULES, Message, Refusal, RoundOrder, RoundReply, check_message
 from common.secagg.messages import SECAGG_RULES
 
@@ -173,15 +172,9 @@ def _read_header(kind: type[Message], header: bytes) -> tuple[dict[str, Any], li
     expected = {name for name, rule in FIELD_RULES[kind].items() if not rule.dtype}
     if not isinstance(scalars, dict) or scalars.keys() != expected:
         raise _unreadable(f"has an unknown or missing field for a {kind.__name__}")
-    return _with_names(FIELD_RULES[kind], scalars), _read_lengths(kind, values["vectors"])
-
-
-def _with_names(rules: Mapping[str, FieldRule], scalars: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists and no tuples; whether a list holds names is checked by rule."""
-    return {
-        name: tuple(value) if rules[name].is_names and isinstance(value, list) else value
-        for name, value in scalars.items()
-    }
+    # JSON has lists and no tuples; a field that is neither is refused by its rule.
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in scalars.items()}
+    return fields, _read_lengths(kind, values["vectors"])
 
 
 def _parse_canonical(header: bytes) -> Any:  # noqa: ANN401 - any JSON value may stand there

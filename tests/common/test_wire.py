@@ -348,7 +348,7 @@ def test_the_page_names_every_field_and_form():
         for name, rule in rules.items():
             form = forms[kind.__name__, name].replace("\\|", "|")
             assert form.startswith((f"`{rule.dtype}`", "as in a RoundOrder")) == bool(rule.dtype), (kind, name)
-            assert form.startswith(("list of names", "as above")) or not rule.is_names, (kind, name)
+            assert form.startswith(("list of names", "as above")) or rule is not fields.NAMES, (kind, name)
 
 
 def test_the_page_names_every_code_and_the_limit():
