@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.fields import MOST_NAMES
+
 if TYPE_CHECKING:
     from common.plan import Plan, PlanSections
 
@@ -78,6 +80,8 @@ def impossible_sites(plan: Plan) -> list[str]:
     faults = []
     if plan.minimum_sites > plan.sites:
         faults.append("`minimum_sites` must be at most `sites`, or no round can ever count")
+    if plan.masked and plan.sites > MOST_NAMES:
+        faults.append(f"`sites` ({plan.sites}) must be at most {MOST_NAMES} where updates are masked")
     if plan.masked:
         faults += plan.parameters.problems()
         if len(plan.roster) != plan.sites or len(set(plan.roster.values())) != plan.sites:

@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional
 from torch.optim import AdamW
 
-from client.training.dp_step import TrainingSet
-from common.randomness import public_generator
+from client.training.dp_step import DpStep, TrainingSet
+from client.training.loop import build_optimizer, recording, set_gradient, set_rates
+from common.privacy.plan import PrivacyPlan
+from common.randomness import RandomSource, public_generator
 from common.trainable import TrainableModel
 from simulations.scenario import BaselineConfig
 
@@ -42,6 +44,35 @@ def train_without_privacy(
             logits = model.module(batch.values, batch.mask, pooled=stage == "head")
             (functional.cross_entropy(logits, labels, reduction="sum") / len(rows)).backward()
         optimizer.step()
+    return model.read()
+
+
+def train_with_privacy(
+    model: TrainableModel, data: TrainingSet, mechanism: PrivacyPlan, source: RandomSource
+) -> npt.NDArray[np.float32]:
+    """DP-SGD in one place, as a plain loop: no rounds, no messages, no masks.
+
+    What mode distributed must equal: the same steps of the same optimizer, with one noise for all rows.
+
+    Args:
+        model: The model; its plan says which steps train the head alone. Loaded with the result afterwards.
+        data: The rows.
+        mechanism: Clip norm, noise, sampling rate and divisor.
+        source: Randomness of sampling and noise.
+
+    Returns:
+        The trained values, shape `[d]`.
+    """
+    plan, step = model.plan, DpStep(mechanism, model, data, source)
+    model.load(model.start, np.zeros(0, dtype=np.float32))
+    optimizer = build_optimizer(plan.optimizer, model, model.stage(plan.rounds))
+    with recording(model) as gradients:
+        for number in range(plan.steps):
+            stage = model.stage(number // plan.local_steps + 1)
+            set_rates(optimizer, plan.optimizer, number, plan.steps)
+            set_gradient(model.parameters(stage), step.noisy_gradient(gradients, stage))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # values that wait have no gradient, and torch leaves them alone
     return model.read()
 
 

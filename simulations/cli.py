@@ -131,15 +131,19 @@ def compare(
     epsilons: Annotated[
         list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")
     ] = None,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", help="Run this arm only, by its name in the table; may be repeated.")
+    ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the federated run beside its baselines on the same data: pooled, alone, head only, without privacy."""
+    """Set mode distributed beside per-site, pooled and lone training on the same data, at the same ε."""
     from simulations.compare import compare_arms
 
-    comparison = compare_arms(_open(scenario, overrides, data, output), seeds, tuple(epsilons or ()), _stderr())
+    asked = _open(scenario, overrides, data, output)
+    comparison = compare_arms(asked, seeds, tuple(epsilons or ()), _stderr(), tuple(arms or ()))
     if as_json:
         print((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
     else:

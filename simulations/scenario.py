@@ -78,6 +78,14 @@ class BaselineConfig(StrictConfig):
     head_learning_rate: PositiveFloat = Field(5e-3, description="of AdamW on the head")
 
 
+class CompareConfig(StrictConfig):
+    """How `compare` makes the plans of its arms from the scenario's."""
+
+    per_site_steps: PositiveInt = Field(
+        10, description="K: local steps a round in the arm per-site, when the plan is of mode distributed"
+    )
+
+
 class PublicStartConfig(StrictConfig):
     """A public starting point: the base is first fine-tuned on synthetic public sentences, which costs no ε."""
 
@@ -123,6 +131,7 @@ class Scenario(StrictConfig):
     network: Faults = Faults()
     measure: MeasureConfig = MeasureConfig()
     baseline: BaselineConfig = BaselineConfig()
+    compare: CompareConfig = CompareConfig()
     public_start: PublicStartConfig | None = None
     compute: ComputeConfig = ComputeConfig()
 

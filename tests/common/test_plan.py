@@ -44,7 +44,7 @@ def draft_values(**changes: Any) -> dict[str, Any]:
 
 
 def finished_values(**changes: Any) -> dict[str, Any]:
-    return draft_values(privacy__epsilon=None, privacy__noise_multiplier=1.5, sites=4, base=BASE, **changes)
+    return draft_values(privacy__epsilon=None, privacy__noise_multiplier=1.5, **({"sites": 4, "base": BASE} | changes))
 
 
 def rules(**changes: Any) -> str:
@@ -152,7 +152,7 @@ ROSTER = {f"hospital-{number}": f"{number:064x}" for number in range(4)}
 
 
 def masked_rules(**changes: Any) -> str:
-    values = finished_values(secure_aggregation__masked=True, **changes) | {"roster": changes.get("roster", ROSTER)}
+    values = finished_values(secure_aggregation__masked=True, **({"roster": ROSTER} | changes))
     with pytest.raises(ConfigError) as caught:
         parse_config(Plan, values, "plan.toml")
     return "\n".join(f"{problem.where}: {problem.rule}" for problem in caught.value.problems)
@@ -181,3 +181,8 @@ def test_a_distributed_plan_shares_its_noise_among_the_honest_survivors() -> Non
 )
 def test_unsafe_secure_aggregation_is_refused(change: dict[str, Any], rule: str) -> None:
     assert rule in masked_rules(**change)
+
+
+def test_a_masked_plan_has_no_more_sites_than_a_message_can_name() -> None:
+    roster = {f"site-{number:03d}": f"{number:064x}" for number in range(513)}
+    assert "`sites` (513) must be at most 512" in masked_rules(sites=513, roster=roster)
