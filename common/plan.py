@@ -70,7 +70,9 @@ class PrivacyConfig(StrictConfig):
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(1e-5, description="δ of (ε, δ)")
     clip_norm: PositiveFloat = Field(1.0, description="L2 bound on one unit's summed gradient")
     sampling_rate: Fraction = Field(description="q: probability that a unit takes part in a step")
-    divisor: PositiveFloat = Field(description="D: the noisy sum is divided by this public constant")
+    divisor: PositiveFloat = Field(
+        description="D: the noisy sum (over all sites in mode distributed) is divided by this public constant"
+    )
     grid_bits: Annotated[int, Field(ge=8, le=24)] = Field(
         16, description="clip_norm is 2^grid_bits steps of the integer grid"
     )

@@ -21,7 +21,7 @@ from common.privacy.accountant import epsilon
 from common.privacy.mechanism import mechanism_of
 from common.trainable import TrainableModel
 from simulations.scenario import Scenario
-from simulations.world import Splits, World, finish_plan, load_splits, open_base, site_names
+from simulations.world import Splits, World, draw_identities, finish_plan, load_splits, open_base, site_names
 
 _PROBE_TEXTS = 24
 _WEAK_EPSILON = 10.0
@@ -30,9 +30,11 @@ _WEAK_EPSILON = 10.0
 def check_data(splits: Splits, scenario: Scenario) -> tuple[Finding, ...]:
     """Findings about each hospital's rows and about rows that two parts share; for the researcher's eyes."""
     privacy, labels = scenario.plan.privacy, scenario.plan.task.labels
+    # In mode distributed the divisor stands for all hospitals together.
+    divisor = privacy.divisor / (len(splits.hospitals) if scenario.plan.mode == "distributed" else 1)
     found: list[Finding] = []
     for name, records in zip(site_names(len(splits.hospitals)), splits.hospitals, strict=True):
-        for finding in check_records(records, labels, privacy.unit, privacy.sampling_rate, privacy.divisor):
+        for finding in check_records(records, labels, privacy.unit, privacy.sampling_rate, divisor):
             found.append(replace(finding, subject=f"{name}: {finding.subject}"))
     parts = {"train": merge(splits.hospitals), "validation": splits.validation, "test": splits.test}
     return (*found, *check_splits(parts))
@@ -55,7 +57,8 @@ def check_scenario(scenario: Scenario) -> tuple[Finding, ...]:
 
 def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Finding, ...]:
     try:
-        plan = finish_plan(scenario.plan, len(splits.hospitals), base.identity)
+        sites = site_names(len(splits.hospitals))
+        plan = finish_plan(scenario.plan, len(sites), base.identity, draw_identities(sites))
         model = TrainableModel(base, plan, scenario.compute)
     except CloisterError as error:
         return (Finding("fail", "plan", error.message, error.hint),)
@@ -63,6 +66,7 @@ def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Findin
     return (
         *check_trained(model.module, model.spec.dimension, prefix_is_cached=model.prefix_is_cached),
         check_privacy(plan),
+        check_masks(plan),
         *estimate_cost(world),
     )
 
@@ -80,6 +84,22 @@ def check_privacy(plan: Plan) -> Finding:
     if spent > _WEAK_EPSILON:
         return Finding("warn", "privacy", sentence, f"ε above {_WEAK_EPSILON:g} promises little; lower privacy.epsilon")
     return Finding("pass", "privacy", sentence)
+
+
+def check_masks(plan: Plan) -> Finding:
+    """From whom a hospital's numbers are hidden, and what happens when sites are missing."""
+    if not plan.masked:
+        return Finding("pass", "masks", "none: the coordinator reads each hospital's noised update by itself")
+    n, d, c, t = plan.sites, plan.parameters.dropouts, plan.parameters.colluders, plan.parameters.threshold
+    sentence = f"only the sum of at least {t} of {n} hospitals can be read; {d} may drop out, and {c} may collude"
+    if plan.mode == "per-site":
+        return Finding("pass", "masks", sentence)
+    excess = mechanism_of(plan).noise_excess(n)
+    sentence += f"; with all of them there, the noise is {excess:.2f} times what ε is computed from"
+    if c == 0:
+        hint = "set secure_aggregation.tolerated_colluders to 1: each hospital can take its own noise off the sum"
+        return Finding("warn", "masks", f"{sentence}; ε holds against the coordinator, not against a hospital", hint)
+    return Finding("pass", "masks", sentence)
 
 
 def estimate_cost(world: World) -> Iterator[Finding]:
@@ -100,9 +120,10 @@ def estimate_seconds(world: World) -> float:
     tokens = float(sum(_tokens(world.model, part.texts) for part in world.splits.hospitals))
     public = float(_tokens(world.model, world.splits.validation.texts) + _tokens(world.model, world.splits.test.texts))
     full_rounds = sum(world.model.stage(number) == "full" for number in range(1, world.plan.rounds + 1))
+    judged = full_rounds / world.plan.stopping.judge_rounds
     steps = full_rounds * world.plan.local_steps
     trained = steps * world.plan.privacy.sampling_rate * tokens * per_token_above
-    return per_token_below * (tokens + public) + trained + full_rounds * public * per_token_above / 3
+    return per_token_below * (tokens + public) + trained + judged * public * per_token_above / 3
 
 
 def _seconds_per_token(model: TrainableModel) -> tuple[float, float]:

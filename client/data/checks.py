@@ -39,7 +39,7 @@ def check_records(
         labels: The plan's labels in their order.
         unit: The plan's unit of privacy.
         sampling_rate: q, the chance of a unit to take part in a step.
-        divisor: D, which the noisy sum is divided by.
+        divisor: D, which the noisy sum is divided by; this site's part of it in mode distributed.
     """
     if not len(records):
         return (Finding("fail", "rows", "there are no rows", "point the config at the right files"),)
