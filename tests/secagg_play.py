@@ -36,9 +36,11 @@ class Study:
     def invite(self, rounds: int = 1, session: str = SESSION, first_round: int = 1) -> SessionInvite:
         return SessionInvite(self.plan.digest, session, first_round, rounds)
 
-    def roster(self, rounds: int = 1, without: Collection[str] = NOTHING, session: str = SESSION) -> SessionRoster:
+    def roster(
+        self, rounds: int = 1, without: Collection[str] = NOTHING, session: str = SESSION, first_round: int = 1
+    ) -> SessionRoster:
         """Steps 1 and 2, with some sites' keys lost."""
-        invite = self.invite(rounds, session)
+        invite = self.invite(rounds, session, first_round)
         return SessionRoster.of(site.keys(invite, 0) for name, site in self.sites.items() if name not in without)
 
     def session(self, roster: SessionRoster, without: Collection[str] = NOTHING) -> Session:
@@ -91,13 +93,13 @@ class Round:
             self.coordinator.open(answer)
 
 
-def make_study(folder: Path, sites: int = 4, dropouts: int = 1, colluders: int = 1, **terms) -> Study:
-    """A study with sites a00, a01, …"""
+def make_study(folder: Path, sites: int = 4, dropouts: int = 1, colluders: int = 1, rounds: int = 2, **terms) -> Study:
+    """A study with sites a00, a01, …; `terms` are of the plan's secure aggregation."""
     folder = Path(mkdtemp(dir=folder))  # Hypothesis hands every example the same folder
     identities = {f"a{number:02}": new_identity() for number in range(sites)}
     limits = {"masked": True, "tolerated_dropouts": dropouts, "tolerated_colluders": colluders, **terms}
     roster = {name: public_name(identity) for name, identity in identities.items()}
-    plan = make_plan(sites=sites, roster=roster, secure_aggregation=limits)
+    plan = make_plan(sites=sites, rounds=rounds, roster=roster, secure_aggregation=limits)
     study = Study(plan, identities, {})
     for name in identities:
         study.sites[name] = make_site(study, name, folder)

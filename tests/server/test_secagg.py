@@ -86,6 +86,16 @@ def test_a_missing_site_may_help_to_open_the_sum(game):
     assert game.coordinator.total().tolist() == sum(inputs.values()).tolist()
 
 
+def test_masks_between_two_missing_sites_are_in_no_sum(tmp_path):
+    study = make_study(tmp_path, sites=5, dropouts=2, colluders=0)
+    game = start_round(study, study.session(study.roster()))
+    inputs = random_inputs(study.names[:3], 3, seed=1)
+    game.mask(inputs)
+    game.agree(study.names[:3])
+    game.reveal(study.names[:3])
+    assert game.coordinator.total().tolist() == sum(inputs.values()).tolist()
+
+
 def test_a_sum_goes_on_from_where_it_was_saved(game):
     fresh = CoordinatorRound(game.session, game.order, "model")
     fresh.context = game.coordinator.context
