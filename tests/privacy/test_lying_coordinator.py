@@ -9,7 +9,10 @@ import client.secagg
 import common.secagg.roster
 from client.secagg import SiteHalf
 from common.identity import SIGNATURE_BYTES, new_identity, sign
+from common.secagg import parameters
+from common.secagg.fixed_point import decode
 from common.secagg.keys import KEY_BYTES
+from common.secagg.masking import add_masks
 from common.secagg.messages import (
     CONSENT_PURPOSE,
     KEY_PURPOSE,
@@ -19,6 +22,7 @@ from common.secagg.messages import (
     consent_content,
     join,
 )
+from common.secagg.parameters import Neighbourhood
 from common.secagg.sealing import SEALED_BYTES
 from common.secagg.shamir import SHARE_BYTES
 from tests.secagg_play import make_study, random_inputs, start_round
@@ -257,3 +261,39 @@ def test_shares_of_another_round_are_refused(study):
     earlier = np.concatenate([session.sealed(dealer, VICTIM, 1) for dealer in request.dealers])
     assert refusal(game.reveal_of, VICTIM, replace(request, sealed=earlier)) == "bad-share"
     game.reveal_of(VICTIM, request)
+
+
+# --- about who is missing ---
+
+
+def lay_bare(folder) -> tuple[np.ndarray, np.ndarray]:
+    """Everybody answers, and the coordinator calls as many of one site's neighbours missing as the plan tolerates.
+
+    Returns:
+        What is left of that site's reply when all masks that the coordinator can open are off, and what it put in.
+    """
+    study = make_study(folder, sites=12, dropouts=5, colluders=0)
+    session = study.session(study.roster())
+    game, inputs = start_round(study, session), random_inputs(study.names, 3, seed=1)
+    game.mask(inputs)
+    reply = study.sites[VICTIM].mask(game.order, game.terms[VICTIM], inputs[VICTIM]).masked
+    missing = session.neighbours[VICTIM][:5]
+    game.coordinator.restore(tuple(name for name in study.names if name not in missing), reply)
+    game.agree(study.names)
+    game.reveal(study.names)
+    game.coordinator.restore((VICTIM,), reply)
+    seeds = game.coordinator._self_mask(VICTIM)
+    for name in missing:
+        seeds += game.coordinator._pairwise_masks(name)
+    return decode(add_masks(reply, seeds)), inputs[VICTIM]
+
+
+def test_naming_a_sites_neighbours_missing_does_not_lay_it_bare(tmp_path):
+    left, put_in = lay_bare(tmp_path)
+    assert (left != put_in).all()
+
+
+def test_planted_fault_with_no_more_neighbours_than_dropouts_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "find_neighbourhood", lambda *_: Neighbourhood(degree=4, share_threshold=2))
+    left, put_in = lay_bare(tmp_path)
+    assert left.tolist() == put_in.tolist()
