@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from common.canonical import canonical_bytes
 
@@ -26,13 +27,19 @@ def neighbours(site: str, roster: Sequence[str], present: Iterable[str], degree:
 
     Source: Bell et al. 2020, section 3.2.
     """
-    ring = sorted(roster, key=lambda name: hashlib.sha256(canonical_bytes([seed, name])).digest())
+    ring = _ring(tuple(roster), seed)
     if degree >= len(ring) - 1:
         joined = set(ring)
     else:
         place = ring.index(site)
         joined = {ring[(place + step) % len(ring)] for step in range(-(degree // 2), degree // 2 + 1)}
     return tuple(sorted((joined & set(present)) - {site}))
+
+
+@lru_cache(maxsize=4)
+def _ring(roster: tuple[str, ...], seed: str) -> tuple[str, ...]:
+    """The order of the ring; kept, because the coordinator asks for every site's neighbours in turn."""
+    return tuple(sorted(roster, key=lambda name: hashlib.sha256(canonical_bytes([seed, name])).digest()))
 
 
 def points(roster: Iterable[str]) -> dict[str, int]:
