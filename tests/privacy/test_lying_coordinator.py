@@ -74,6 +74,7 @@ def lies_about_keys(study, roster: SessionRoster) -> dict[str, SessionRoster]:
     mine, theirs, other = parts["a00"], parts["a01"], parts["a02"]
     zero = np.zeros(KEY_BYTES, np.uint8)
     noncanonical = join([(P + 9).to_bytes(KEY_BYTES, "little")])
+    own_altered = np.concatenate([mine.keys[32:64], mine.keys[:32], mine.keys[64:]])
     high_bit = theirs.keys.copy()
     high_bit[KEY_BYTES - 1] |= 128
     stranger = new_identity()
@@ -96,7 +97,7 @@ def lies_about_keys(study, roster: SessionRoster) -> dict[str, SessionRoster]:
         "a number beyond the field": with_part(
             roster, signed(study, "a01", np.concatenate([noncanonical, theirs.keys[32:]]), roster)
         ),
-        "own keys altered": with_part(roster, signed(study, VICTIM, mine.keys[::-1].copy(), roster)),
+        "own keys altered": with_part(roster, signed(study, VICTIM, own_altered, roster)),
         "own keys left out": SessionRoster.of([part for name, part in parts.items() if name != VICTIM]),
         "keys cut short": replace(roster, keys=roster.keys[:-1]),
         "signatures cut short": replace(roster, signatures=roster.signatures[:-1]),
