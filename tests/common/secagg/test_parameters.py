@@ -117,7 +117,7 @@ def test_the_degree_is_above_the_dropouts_in_large_studies_too(n, d, c):
     assert Parameters(n, d, c, n - d).neighbourhood.degree > d
 
 
-@pytest.mark.parametrize(("n", "d", "c"), [(12, 1, 3), (16, 2, 3), (20, 3, 4)])
+@pytest.mark.parametrize(("n", "d", "c"), [(12, 1, 0), (12, 3, 0), (12, 1, 3), (16, 2, 3), (20, 3, 4)])
 def test_fewer_bits_give_the_smallest_degree_that_meets_them(few_bits, n, d, c):
     """Every smaller degree breaks one of the three bounds, computed here by another formula."""
     found = few_bits(n, d, c, n - d)
