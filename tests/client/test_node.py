@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
-import client.charges
+import client.sealed_file
 from client.charges import Charges
 from client.node import SiteNode
 from common.errors import CloisterError, ConfigError, DataError, IntegrityError
@@ -211,8 +211,8 @@ class NodeUnderKills(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.real_write = client.charges.write_durably
-        client.charges.write_durably = self.write
+        self.real_write = client.sealed_file.write_durably
+        client.sealed_file.write_durably = self.write
         self.kill_at = None
         self.trained = 0
         self.trained_rounds = set()
@@ -220,7 +220,7 @@ class NodeUnderKills(RuleBasedStateMachine):
         self.most_charged = 0
 
     def teardown(self):
-        client.charges.write_durably = self.real_write
+        client.sealed_file.write_durably = self.real_write
         shutil.rmtree(self.folder)
 
     @initialize()
@@ -298,7 +298,7 @@ TestNodeUnderKills = NodeUnderKills.TestCase
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_after_a_kill_the_same_order_is_answered_with_one_charge(tmp_path, monkeypatch, point):
     machine = {"kill": True}
-    real_write = client.charges.write_durably
+    real_write = client.sealed_file.write_durably
 
     def die_at(here):
         if machine["kill"] and here == point:
@@ -318,7 +318,7 @@ def test_after_a_kill_the_same_order_is_answered_with_one_charge(tmp_path, monke
 
     trainer = Dying()
     node = make_node(tmp_path, trainer)
-    monkeypatch.setattr(client.charges, "write_durably", write)
+    monkeypatch.setattr(client.sealed_file, "write_durably", write)
     with pytest.raises(Killed):
         node.answer(order())
     assert charged(tmp_path) == (0 if point == "before charge" else 1)

@@ -8,12 +8,39 @@ import client.outbox
 from client.outbox import RELEASE_CLASSES, Outbox, ReleaseClass, Released
 from common.errors import IntegrityError
 from common.messages import FIELD_RULES, Refusal, RoundOrder, RoundReply
+from common.secagg.messages import (
+    Consent,
+    CoordinatorMessage,
+    MaskedOrder,
+    MaskedReply,
+    Reveal,
+    SessionInvite,
+    SessionKeys,
+    SessionShares,
+    SiteMessage,
+    SurvivorSet,
+)
 from common.wire import encode
 
 PLAN = "ab" * 32
+SESSION = "5e" * 32
 UPDATE = np.float32([1.0, -2.0, 3.0])
+MASKED = np.uint32([1, 2, 2**32 - 1])
 REPLY = RoundReply(PLAN, 1, "north", UPDATE)
 REFUSAL = Refusal(PLAN, 1, "north", "no-update")
+MASKED_REPLY = MaskedReply(PLAN, SESSION, 1, "north", MASKED)
+
+
+def some_bytes(count):
+    return np.arange(count, dtype=np.uint8)
+
+
+KEY_MATERIAL = {
+    SessionKeys(PLAN, SESSION, 1, 1, "north", some_bytes(96), some_bytes(64)): 96 + 64,
+    SessionShares(PLAN, SESSION, "north", ("east", "west"), some_bytes(164)): 164,
+    Consent(PLAN, SESSION, 1, "north", some_bytes(64)): 64,
+    Reveal(PLAN, SESSION, 1, "north", ("east", "west"), some_bytes(66)): 66,
+}
 
 
 @pytest.fixture
@@ -22,17 +49,18 @@ def outbox():
 
 
 def test_the_list_names_every_field_of_what_may_leave_and_no_order():
-    assert set(RELEASE_CLASSES) == {RoundReply, Refusal}
+    assert set(RELEASE_CLASSES) == {RoundReply, Refusal, *get_args(SiteMessage)}
+    assert not set(RELEASE_CLASSES) & {RoundOrder, *get_args(CoordinatorMessage)}
     for kind, classes in RELEASE_CLASSES.items():
         assert set(classes) == {field.name for field in fields(kind)}
 
 
-def test_no_class_stands_for_raw_values_and_every_vector_is_noised():
-    assert set(get_args(ReleaseClass)) == {"noised and charged", "public"}
+def test_no_class_stands_for_raw_values_and_no_vector_is_public():
+    # What a vector may be follows from its form: real values are noised, whole numbers masked, bytes keys and shares.
+    forms = {"<f4": "noised and charged", "<u4": "masked", "|u1": "key material", "": "public"}
+    assert set(get_args(ReleaseClass)) == set(forms.values())
     for kind, classes in RELEASE_CLASSES.items():
-        assert set(classes.values()) <= set(get_args(ReleaseClass))
-        for name, rule in FIELD_RULES[kind].items():
-            assert (classes[name] == "noised and charged") == bool(rule.dtype)
+        assert {name: forms[rule.dtype] for name, rule in FIELD_RULES[kind].items()} == classes
 
 
 def test_what_leaves_is_the_encoded_message_counted_by_class(outbox):
@@ -41,6 +69,19 @@ def test_what_leaves_is_the_encoded_message_counted_by_class(outbox):
     assert outbox.release(REFUSAL) == encode(REFUSAL)
     public = len(encode(REPLY)) - 12 + len(encode(REFUSAL))
     assert outbox.released == Released({"RoundReply": 1, "Refusal": 1}, {"noised and charged": 12, "public": public})
+
+
+@pytest.mark.parametrize(("message", "size"), KEY_MATERIAL.items(), ids=lambda value: type(value).__name__)
+def test_keys_and_shares_leave_as_key_material(outbox, message, size):
+    frame = outbox.release(message)
+    assert frame == encode(message)
+    assert outbox.released == Released({type(message).__name__: 1}, {"key material": size, "public": len(frame) - size})
+
+
+def test_masked_numbers_leave_as_masked_and_again(outbox):
+    frame = outbox.release(MASKED_REPLY)
+    assert frame == encode(MASKED_REPLY) == outbox.release_again(frame)
+    assert outbox.released == Released({"MaskedReply": 2}, {"masked": 24, "public": 2 * (len(frame) - 12)})
 
 
 def test_a_kept_answer_leaves_again_unchanged_and_is_counted_again(outbox):
@@ -70,6 +111,14 @@ class ReplyWithLoss(RoundReply):
         (RoundReply(PLAN, 1, "north", np.float32([1, np.inf, 0])), "must be a finite float32 vector"),
         (RoundReply(PLAN, 1, "north", UPDATE.astype(np.float64)), "must be a finite float32 vector"),
         (RoundReply(PLAN, 1, "north", None), "must be a finite float32 vector"),
+        (MaskedOrder(PLAN, SESSION, 1, ("north",), UPDATE, UPDATE), "a MaskedOrder is not on the list"),
+        (SessionInvite(PLAN, SESSION, 1, 1), "a SessionInvite is not on the list"),
+        (SurvivorSet(PLAN, SESSION, 1, ("north",)), "a SurvivorSet is not on the list"),
+        (MaskedReply(PLAN, SESSION, 1, "south", MASKED), "only messages of site north may leave it"),
+        (MaskedReply(PLAN, SESSION, 1, "north", MASKED[:2]), r"an update must have 3 values, not shape \(2,\)"),
+        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.reshape(3, 1)), "must be a uint32 vector"),
+        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.astype(np.int64)), "must be a uint32 vector"),
+        (MaskedReply(PLAN, SESSION, 1, "north", UPDATE), "must be a uint32 vector"),
         (Refusal(PLAN, 1, "north", "the patient in row 3"), "must be a known refusal code"),
     ],
 )
@@ -86,7 +135,10 @@ def test_a_field_that_nobody_listed_does_not_leave(outbox, monkeypatch):
         outbox.release(REPLY)
 
 
-@pytest.mark.parametrize("frame", [b"anything", encode(RoundOrder(PLAN, 1, UPDATE, UPDATE)), encode(REPLY)[:-1]])
+NO_ANSWERS = [b"anything", encode(RoundOrder(PLAN, 1, UPDATE, UPDATE)), encode(REPLY)[:-1], *map(encode, KEY_MATERIAL)]
+
+
+@pytest.mark.parametrize("frame", NO_ANSWERS)
 def test_bytes_that_are_no_answer_do_not_leave_again(outbox, frame):
     with pytest.raises(IntegrityError, match="the frame"):
         outbox.release_again(frame)

@@ -26,7 +26,8 @@ from tests.tiny_scenario import CANARY, tiny_scenario
 LAYOUT = (
     ".lock adapter/adapter_config.json adapter/adapter_model.safetensors adapter/cloister.json "
     "adapter/head.safetensors checkpoint.safetensors learning-curve.png model-card.md plan.json results.json "
-    "scenario.json sites/.begun sites/hospital-1/charges.book sites/hospital-2/charges.book"
+    "scenario.json sites/.begun sites/hospital-1/charges.book sites/hospital-1/identity.key "
+    "sites/hospital-2/charges.book sites/hospital-2/identity.key"
 ).split()
 
 
@@ -198,7 +199,7 @@ def test_a_run_stopped_before_its_plan_was_written_resumes(
     tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = stopped(tmp_path, tiny_base, monkeypatch, "_write_plan")
-    assert sorted(path.name for path in folder.iterdir()) == ["scenario.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["scenario.json", "sites"]
     resume_run(folder, silent())
     assert is_finished(folder)
 
