@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional
 
 from client.training.dp_step import DpStep, TrainingSet
@@ -28,6 +26,8 @@ from common.privacy.plan import PrivacyPlan
 from common.randomness import SecretSource, public_generator
 from common.trainable import TrainableModel
 from server.evaluation import PublicEvaluator
+from simulations.bench_secagg import secagg_figures
+from simulations.bench_table import Figure, print_figures
 from simulations.cli import find_scenario
 from simulations.federation import Federated, Setting, federate
 from simulations.notes import NotesConfig
@@ -44,15 +44,11 @@ _WORDS = "the patient was seen again and did well after the first day of treatme
 def main() -> None:
     """Measure, and print one line a figure."""
     scenario = load_scenario(find_scenario("demo"))
-    table = Table(title="Cloister bench", box=None, pad_edge=False)
-    for name, justify in (("figure", "left"), ("value", "right"), ("aim", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type is not exported
-    for name, value, aim in (*step_figures(scenario), *simulation_figures(scenario), *memory_figures()):
-        table.add_row(name, value, aim)
-    Console().print(table)
+    figures = (*step_figures(scenario), *simulation_figures(scenario), *memory_figures(), *secagg_figures())
+    print_figures("Cloister bench", figures)
 
 
-def step_figures(scenario: Scenario) -> list[tuple[str, str, str]]:
+def step_figures(scenario: Scenario) -> list[Figure]:
     """DP step over plain PEFT step, on the same model and rows, with the frozen layers cached and without."""
     figures = []
     for title, top_layers in (("frozen layers cached", 2), ("adapters in all layers", 0)):
@@ -111,7 +107,7 @@ def _ratio(one: Callable[[], None], other: Callable[[], None]) -> float:
     return statistics.median(samples[0]) / statistics.median(samples[1])
 
 
-def simulation_figures(scenario: Scenario) -> list[tuple[str, str, str]]:
+def simulation_figures(scenario: Scenario) -> list[Figure]:
     """Whole simulation over the sum of its local compute, and what travels, in a short run of the demo."""
     world = build_world(_short(scenario, hospitals=4, patients=100))
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +141,7 @@ def _short(scenario: Scenario, hospitals: int, patients: int) -> Scenario:
     return scenario.model_copy(update={"plan": plan, "data": DataConfig(notes=notes)})
 
 
-def memory_figures() -> list[tuple[str, str, str]]:
+def memory_figures() -> list[Figure]:
     """Peak memory of the same patients shared out to 2 and to 16 hospitals, each in a process of its own."""
     few, many = (_peak_megabytes(hospitals) for hospitals in (2, 16))
     return [

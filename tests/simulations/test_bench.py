@@ -119,10 +119,12 @@ def test_main_prints_a_line_a_figure(monkeypatch: pytest.MonkeyPatch, capsys: py
     for name in ("step_figures", "simulation_figures"):
         monkeypatch.setattr(bench, name, lambda scenario, name=name: [(name, "1.000", "<= 1.05")])
     monkeypatch.setattr(bench, "memory_figures", lambda: [("memory", "5 MB", "")])
+    monkeypatch.setattr(bench, "secagg_figures", lambda: iter([("masks", "3 ms", "")]))
     bench.main()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         ["step_figures", "1.000", "<=", "1.05"],
         ["simulation_figures", "1.000", "<=", "1.05"],
         ["memory", "5", "MB"],
+        ["masks", "3", "ms"],
     ]
