@@ -6,7 +6,7 @@ sites reveal. docs/protocol.md numbers the steps. Nothing here is trusted by a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -232,25 +232,43 @@ class CoordinatorRound:
         places = self._session.points
         return {places[holder]: shares[owner] for holder, shares in self._reveals.items() if owner in shares}
 
-    def _secret_of(self, owner: str) -> bytes:
-        return recover(self._shares_of(owner), self._session.plan.parameters.neighbourhood.share_threshold)
+    def _secret_of(self, owner: str, is_right: Callable[[bytes], bool]) -> bytes:
+        """The owner's secret of the round, from any of its shares that give it.
+
+        One wrong share among more than the threshold is left out; several are not looked for.
+        """
+        shares, least = self._shares_of(owner), self._session.plan.parameters.neighbourhood.share_threshold
+        for left_out in (None, *shares):
+            secret = _recovered({place: share for place, share in shares.items() if place != left_out}, least)
+            if secret is not None and is_right(secret):
+                return secret
+        raise ProtocolError(f"what the sites revealed of {owner} does not give the secret that it committed to")
 
     def _self_mask(self, owner: str) -> list[SignedSeed]:
         """A survivor's own mask, to be taken off."""
-        seed = self._secret_of(owner)
-        if seed_commitment(seed) != keys_of.commitment(self._session.parts[owner], self._order.round_number):
-            raise ProtocolError(f"the shares of {owner}'s self mask do not give the seed that it committed to")
+        committed = keys_of.commitment(self._session.parts[owner], self._order.round_number)
+        seed = self._secret_of(owner, lambda secret: seed_commitment(secret) == committed)
         return [(self_mask_seed(seed, owner, self.context), -1)]
 
     def _pairwise_masks(self, owner: str) -> list[SignedSeed]:
         """The masks that survivors share with a missing site, which nothing cancels, to be taken off."""
         number = self._order.round_number
-        key = X25519PrivateKey.from_private_bytes(self._secret_of(owner))
-        if public_bytes(key) != keys_of.mask_key(self._session.parts[owner], number):
-            raise ProtocolError(f"the shares of {owner}'s mask key do not give the key that it published")
-        seeds = []
+        published = keys_of.mask_key(self._session.parts[owner], number)
+        secret = self._secret_of(owner, lambda found: public_bytes(_private_key(found)) == published)
+        key, seeds = _private_key(secret), []
         for peer in self._session.neighbours_in_cohort(owner):
             if peer in self._survivors:
                 public = keys_of.mask_key(self._session.parts[peer], number)
                 seeds.append((pairwise_seed(key, public, (owner, peer), self.context), -pairwise_sign(peer, owner)))
         return seeds
+
+
+def _private_key(secret: bytes) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
+def _recovered(shares: Mapping[int, bytes], threshold: int) -> bytes | None:
+    try:
+        return recover(shares, threshold)
+    except ProtocolError:
+        return None

@@ -16,6 +16,10 @@ PRIVACY_BITS = 80
 Whoever can propose session keys can try again and again for a graph that suits; 2^40 attempts leave 2^-40.
 """
 
+LEAST_DEGREE = 32
+"""Every site has at least so many neighbours, or all others: that costs milliseconds, and leaves room for more colluders
+than a plan says."""
+
 LIVENESS_BITS = 20
 """A graph on which d drop-outs end a round, although enough sites are left, has probability at most 2^-20."""
 
@@ -86,7 +90,9 @@ class Parameters:
 
 @lru_cache(maxsize=64)
 def find_neighbourhood(sites: int, dropouts: int, colluders: int, threshold: int) -> Neighbourhood:
-    """The smallest even degree at which a random ring graph is safe, or the complete graph when none smaller is.
+    """The smallest even degree from `LEAST_DEGREE` on at which a random ring graph is safe, or else the complete graph.
+
+    Of the share thresholds that are safe at that degree the largest is taken.
 
     The sites stand in a ring in random order, and each is joined to the k/2 next on either side. Colluders are chosen
     before the order is drawn; who is missing is for the coordinator to say, who knows the order by then. The
@@ -113,17 +119,17 @@ def find_neighbourhood(sites: int, dropouts: int, colluders: int, threshold: int
     Source: Bell, Bonawitz, Gascón, Lepoint & Raykova 2020, section 3.2 (Harary graph on a random order); the bounds
         here are exact tails, not their closed forms, and hold for drop-outs that the coordinator picks.
     """
-    for degree in range(2, sites - 1, 2):
+    for degree in range(LEAST_DEGREE, sites - 1, 2):
         if _can_be_cut(sites, dropouts, colluders, degree):
             continue
-        safe = next(_safe_thresholds(sites, dropouts, colluders, degree), None)
+        safe = max(_safe_thresholds(sites, dropouts, colluders, degree), default=None)
         if safe is not None:
             return Neighbourhood(degree, safe)
     return Neighbourhood(sites - 1, threshold)
 
 
 def _safe_thresholds(sites: int, dropouts: int, colluders: int, degree: int) -> Iterator[int]:
-    """Share thresholds that colluders miss and survivors reach, lowest first."""
+    """Share thresholds that colluders miss and survivors reach."""
     for threshold in range(2, degree + 1):
         opened = _tail(sites - 1, colluders, degree, threshold)
         # A site that dropped out holds none of its own shares, so k - threshold + 1 missing neighbours are too many.

@@ -10,13 +10,14 @@ from common.secagg.parameters import Neighbourhood, Parameters, find_neighbourho
 TABLE = [
     ((3, 0, 1), (2, 3)),
     ((4, 1, 1), (3, 3)),
-    ((10, 1, 1), (4, 2)),
-    ((10, 2, 1), (4, 2)),
-    ((50, 5, 2), (8, 3)),
-    ((100, 10, 5), (16, 6)),
-    ((200, 20, 10), (32, 11)),
-    ((500, 50, 25), (76, 26)),
-    ((512, 200, 0), (202, 2)),
+    ((10, 2, 1), (9, 8)),
+    ((33, 3, 2), (32, 30)),
+    ((50, 5, 2), (32, 27)),
+    ((100, 10, 5), (32, 22)),
+    ((200, 20, 10), (32, 18)),
+    ((500, 50, 25), (76, 52)),
+    ((500, 5, 100), (50, 45)),
+    ((512, 200, 0), (202, 91)),
 ]
 
 
@@ -25,6 +26,7 @@ def few_bits(monkeypatch):
     """Bounds that small examples reach; what was found under the real ones must not be taken for theirs."""
     monkeypatch.setattr(parameters, "PRIVACY_BITS", 3)
     monkeypatch.setattr(parameters, "LIVENESS_BITS", 2)
+    monkeypatch.setattr(parameters, "LEAST_DEGREE", 2)
     return find_neighbourhood.__wrapped__
 
 
@@ -100,12 +102,13 @@ def test_a_graph_is_cut_no_more_often_than_the_bound_says(n, d, c, degree):
     assert cut / len(places) <= comb(n, 2) * ways / all_ways
 
 
-def test_the_coordinator_cannot_cut_the_graph_by_its_choice_of_missing_sites():
+def test_the_coordinator_cannot_cut_the_graph_by_its_choice_of_missing_sites(monkeypatch):
     """A site falls alone when its k neighbours are called missing, so that k <= d is never safe; at k > d + c nobody
     does. An earlier bound took drop-outs for accidents: at n = 512, d = 200 it gave k = 120."""
+    monkeypatch.setattr(parameters, "LEAST_DEGREE", 2)
     for n in range(6, 13):
         for d in range((n - 1) // 2):
-            degree = Parameters(n, d, 0, n - d).neighbourhood.degree
+            degree = find_neighbourhood.__wrapped__(n, d, 0, n - d).degree
             assert degree > d
             assert not can_isolate(d, (False,) * n, degree)
             if d >= 2:
@@ -127,7 +130,8 @@ def test_fewer_bits_give_the_smallest_degree_that_meets_them(few_bits, n, d, c):
     if found.degree < n - 1:
         assert comb(n, 2) * tail_by_draws(n, c, found.degree, found.degree - d) <= 2**-3
         assert safe_here(n, d, c, found.degree, found.share_threshold)
-        assert not any(safe_here(n, d, c, found.degree, lower) for lower in range(2, found.share_threshold))
+        higher = range(found.share_threshold + 1, found.degree + 1)
+        assert not any(safe_here(n, d, c, found.degree, threshold) for threshold in higher)
 
 
 def safe_here(n: int, d: int, c: int, degree: int, threshold: int) -> bool:
