@@ -43,11 +43,12 @@ def values(figures):
 
 def test_a_sites_time_is_that_of_its_three_answers_and_splits_into_parts(plan):
     figures = list(bench_secagg._site_figures(made_up(plan)))
+    degree = plan.parameters.neighbourhood.degree
     assert values(figures) == {
-        "10 sites, 4 neighbours each": "",
+        f"10 sites, {degree} neighbours each": "",
         "site, a round": "55.0 ms",
         "noise": "30.0 ms",
-        "masks (5)": "5.0 ms",
+        f"masks ({degree + 1})": "5.0 ms",
         "model in, numbers out: frames, digests, books": "15.0 ms",
         "consent": "2.0 ms",
         "reveal": "3.0 ms",
@@ -104,7 +105,8 @@ def test_flower_is_compared_with_the_work_proper_and_a_rounds_share_of_the_set_u
         # 9 x 8 + 100 ms over 100 + 20 ms
         "Flower's SecAgg+ / ours: coordinator, 1 missing": "172.0 ms / 120.0 ms = 1.43",
     }
-    assert asked == [(5, 2, 10, 250)]
+    neighbourhood = plan.parameters.neighbourhood
+    assert asked == [(neighbourhood.degree + 1, neighbourhood.share_threshold, 10, 250)]
 
 
 def test_where_flower_is_absent_the_lines_say_so_and_how_to_install_it(plan, monkeypatch):
