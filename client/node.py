@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 import structlog
 
@@ -179,6 +180,7 @@ class SiteNode:
         try:
             values = self._trainer.train(order)
             if half is not None and isinstance(order, MaskedOrder):
+                _check_maskable(values, self._dimension)
                 return self._release(half.mask(order, terms, values))
             return self._release(RoundReply(order.plan_digest, order.round_number, self._name, values))
         except CloisterError as error:
@@ -208,6 +210,20 @@ class SiteNode:
     def _refuse(self, plan_digest: str, round_number: int, code: RefusalCode, reason: str) -> bytes:
         _log.warning("request refused", site=self._name, round=round_number, code=code, reason=reason)
         return self._release(Refusal(plan_digest, round_number, self._name, code))
+
+
+def _check_maskable(values: object, dimension: int) -> None:
+    """Refuse what no mask fits: NaN, infinity and fractions are no whole numbers, and larger ones would wrap round.
+
+    Raises:
+        IntegrityError: Naming the rule, and never a value.
+    """
+    if not (
+        isinstance(values, np.ndarray)
+        and (values.dtype, values.shape) == (np.int64, (dimension,))
+        and np.array_equal(values, values.astype(np.int32))
+    ):
+        raise IntegrityError(f"numbers to be masked must be {dimension} whole numbers of 32 bits")
 
 
 def _longest_request(plan: Plan, values: int) -> int:
