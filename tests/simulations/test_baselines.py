@@ -8,10 +8,15 @@ from client.data.records import build_records
 from client.training.dp_step import TrainingSet
 from common.base_model import load_base
 from common.compute import ComputeConfig
+from common.identity import public_name
+from common.privacy.plan import PrivacyPlan
+from common.randomness import SecretSource
 from common.trainable import TrainableModel
 from server.evaluation import PublicEvaluator
-from simulations.baselines import _epochs, train_without_privacy
+from simulations.baselines import _epochs, train_with_privacy, train_without_privacy
+from simulations.federation import Setting, federate
 from simulations.scenario import BaselineConfig
+from simulations.world import draw_identities
 from tests.plans import make_plan
 
 TEXTS = ["the patient had a rash", "no fever", "mild pain", "severe rash after drug", "well again", "new rash noted"]
@@ -74,3 +79,28 @@ def test_every_row_is_in_every_epoch_once_and_the_last_batch_may_be_short() -> N
     first, second = np.concatenate(batches[:3]), np.concatenate(batches[3:])
     assert sorted(first.tolist()) == sorted(second.tolist()) == [0, 1, 2, 3, 4]
     assert first.tolist() != second.tolist()
+
+
+def test_private_training_in_one_place_is_what_mode_distributed_does(tiny_base: Path, tmp_path: Path) -> None:
+    """The plain loop and the whole machinery of rounds, masks and server steps: the same model, without noise."""
+    roster = draw_identities(("a", "b", "c"))
+    plan = make_plan(
+        mode="distributed",
+        rounds=5,
+        local_steps=1,
+        sites=3,
+        roster={name: public_name(identity) for name, identity in roster.items()},
+        adapter={"head_rounds": 2},
+        privacy={"unit": "record", "noise_multiplier": 0.0, "sampling_rate": 1.0, "divisor": 6.0, "grid_bits": 20},
+        optimizer={"rule": "adam", "schedule": "linear", "warmup_steps": 1, "head_learning_rate": 0.2},
+        secure_aggregation={"masked": True, "tolerated_colluders": 0},
+    )
+    model = TrainableModel(load_base(tiny_base, "tiny", ComputeConfig()), plan, ComputeConfig())
+    parts = [TrainingSet.of(build_records(TEXTS[i::3], LABELS[i::3], None), model, "record") for i in range(3)]
+    evaluator = PublicEvaluator(model, model.prepare(TEXTS), np.array(LABELS))
+    hospitals = dict(zip(roster, parts, strict=True))
+    result = federate(Setting(plan, model, hospitals, evaluator, tmp_path, identities=roster)).outcome.model
+    pooled = TrainingSet.of(build_records(TEXTS, LABELS, None), model, "record")
+    alone = train_with_privacy(model, pooled, PrivacyPlan.from_terms(plan.privacy, plan.steps), SecretSource())
+    assert np.abs(result.weights - model.start).max() > 0.1
+    np.testing.assert_allclose(result.weights, alone, atol=2e-4)
