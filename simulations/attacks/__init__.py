@@ -1,0 +1,1 @@
+"""Attacks on what Cloister promises, as scripts that run."""
