@@ -26,7 +26,8 @@ from common.fields import RefusalCode
 from common.plan import Plan
 
 _FILE_NAME = "charges.book"
-_HINT = "without it nobody knows what was spent: restore it from a backup, or start a new run in a new folder"
+# An older copy would have an order answered twice under one mask, so that a backup is no way out.
+_HINT = "without it nobody knows what was spent, and an older copy is unsafe: start a new run in a new folder"
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -139,3 +139,9 @@ def test_an_attack_that_must_succeed_and_does_not_ends_badly(tmp_path):
     attack = NAMED["one colluder too many"]
     assert not Outcome(attack, curious_server.Counter(), ()).as_promised
     assert "closed" in row(Outcome(attack, curious_server.Counter(), ()))
+
+
+def test_the_threat_model_counts_the_attacks(root):
+    page = (root / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    promised = sum(attack.promised for attack in ATTACKS)
+    assert f"{promised} attacks fail. {len(ATTACKS) - promised} that first break an assumption" in page
