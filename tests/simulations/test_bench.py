@@ -48,11 +48,20 @@ def test_the_ratio_is_that_of_medians_without_the_first_turn(clock: Clock, monke
     assert order == ["one", "other"] * 4
 
 
+def distributed(folder: Path, base: Path) -> Scenario:
+    """The tiny scenario in the mode that the demo has."""
+    values = tiny_scenario(folder, base).model_dump(mode="json")
+    values["plan"] |= {"mode": "distributed", "local_steps": 1, "secure_aggregation": {}}
+    values["hospitals"] |= {"count": 4}
+    return Scenario.model_validate(values)
+
+
+@pytest.mark.parametrize("make", [tiny_scenario, distributed])
 def test_the_steps_that_are_timed_see_the_same_rows(
-    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    make, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both calls are run once, and both move the model."""
-    scenario = tiny_scenario(tmp_path, tiny_base)
+    scenario = make(tmp_path, tiny_base)
     seen = []
 
     def once(private, plain) -> float:
@@ -86,19 +95,14 @@ def test_the_short_demo_has_the_asked_size_and_trains_the_adapter_from_the_start
     assert (world.plan.rounds, world.model.stages) == (3, ("full",))
 
 
-def test_simulation_figures_are_quotients_of_the_run(
+def test_the_simulations_figure_is_a_quotient_of_the_run(
     tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traffic = SimpleNamespace(replies=4, reply_bytes=4 * 500)
-    result = SimpleNamespace(traffic=traffic, seconds=3.3, local_seconds=3.0)
+    result = SimpleNamespace(seconds=3.3, local_seconds=3.0)
     monkeypatch.setattr(bench, "_federate", lambda world, folder: result)
     monkeypatch.setattr(bench, "_short", lambda scenario, hospitals, patients: tiny_scenario(tmp_path, tiny_base))
     figures = {name: value for name, value, _ in bench.simulation_figures(demo_of_tiny(tmp_path, tiny_base))}
-    assert figures == {
-        "whole simulation / its local compute": "1.100",
-        "bytes a reply": "500",
-        "bytes a reply / plain float32": f"{500 / (4 * 98):.4f}",
-    }
+    assert figures == {"whole simulation / its local compute": "1.100"}
 
 
 def test_the_benched_run_is_a_real_one(tmp_path: Path, tiny_base: Path) -> None:
@@ -110,8 +114,15 @@ def test_the_benched_run_is_a_real_one(tmp_path: Path, tiny_base: Path) -> None:
     assert 4 * 98 < federated.traffic.reply_bytes / federated.traffic.replies < 4 * 98 + 500
 
 
+def test_the_benched_run_of_mode_distributed_is_a_real_one(tmp_path: Path, tiny_base: Path) -> None:
+    world = build_world(distributed(tmp_path, tiny_base))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert set(bench._federate(world, folder).steps_charged.values()) == {2}
+
+
 def test_memory_figures_are_a_quotient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_peak_megabytes", {2: 1000.0, 16: 1250.0}.__getitem__)
+    monkeypatch.setattr(bench, "_peak_megabytes", {4: 1000.0, 16: 1250.0}.__getitem__)
     assert [value for _, value, _ in bench.memory_figures()] == ["1,000 MB", "1,250 MB", "1.250"]
 
 
