@@ -1,6 +1,5 @@
 """Numbers that may not leave a site: it skips the round, says so and stays charged; the model stays as it was."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -31,11 +30,6 @@ BAD = {
     "nothing": None,
     "an error of ours": CloisterError("no"),
 }
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 class BadTrainer:

@@ -1,6 +1,5 @@
 """Masked rounds over a network that loses, delays, repeats and alters, and sites that are away for a while."""
 
-import os
 from collections import Counter
 
 import numpy as np
@@ -18,11 +17,6 @@ from tests.masked_sites import DIMENSION, NOTHING, Direct, Hospitals, grid_total
 SITES, ROUNDS = 5, 8
 BAD = Faults(drop=0.04, delay=0.04, repeat=0.2, alter=0.04)
 SEEDS = range(6)
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 class Story:
@@ -53,15 +47,13 @@ class Story:
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> list[Story]:
     """Several runs on bad networks of one badness."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        made = []
-        for seed in SEEDS:
-            folder = tmp_path_factory.mktemp("bad")
-            terms = {"session_rounds": 4}
-            hospitals = make_hospitals(folder, SITES, dropouts=2, colluders=0, rounds=ROUNDS, secure_aggregation=terms)
-            made.append(Story(hospitals, SimulatedNetwork(hospitals.doors(), BAD, seed)))
-        return made
+    made = []
+    for seed in SEEDS:
+        terms = {"session_rounds": 4}
+        folder = tmp_path_factory.mktemp("bad")
+        hospitals = make_hospitals(folder, SITES, dropouts=2, colluders=0, rounds=ROUNDS, secure_aggregation=terms)
+        made.append(Story(hospitals, SimulatedNetwork(hospitals.doors(), BAD, seed)))
+    return made
 
 
 def test_a_round_is_the_exact_sum_of_its_survivors_or_changes_nothing_and_says_why(stories):
