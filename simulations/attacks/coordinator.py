@@ -9,6 +9,7 @@ import numpy as np
 from client.session_view import SessionView
 from common.identity import sign
 from common.messages import Message
+from common.secagg.keys import SessionSecret
 from common.secagg.masking import model_digest, round_context
 from common.secagg.messages import (
     CONSENT_PURPOSE,
@@ -44,6 +45,8 @@ class HostileCoordinator:
     def __init__(self, study: Study, colluders: tuple[str, ...] = (COLLUDER,)) -> None:
         self.study, self.plan, self.colluders = study, study.plan, colluders
         self.view = WholeView(study.plan, colluders)
+        # A colluder forgets no session: its secrets by the public keys that follow from them.
+        self._kept: dict[bytes, SessionSecret] = {}
 
     def ask(self, name: str, message: Message) -> Message:
         """One message to one hospital."""
@@ -57,7 +60,10 @@ class HostileCoordinator:
         """Steps 1 and 2: the keys of those that answer."""
         invite = SessionInvite(self.plan.digest, session, first_round, rounds)
         answers = {name: self.ask(name, invite) for name in names}
-        return {name: answer for name, answer in answers.items() if isinstance(answer, SessionKeys)}
+        parts = {name: answer for name, answer in answers.items() if isinstance(answer, SessionKeys)}
+        for name in set(self.colluders) & set(parts):
+            self._kept[parts[name].keys.tobytes()] = self.study.hospitals[name].tell()
+        return parts
 
     def show(self, roster: SessionRoster, to: Iterable[str] | None = None) -> Session:
         """Steps 3 and 4: a session of those that deal their shares; a colluder deals for any roster."""
@@ -73,7 +79,8 @@ class HostileCoordinator:
         return Session(self.plan, roster, dealt)
 
     def _view_of(self, name: str, roster: SessionRoster) -> SessionView:
-        return SessionView.of(name, self.plan, self.study.hospitals[name].tell(), roster)
+        secret = self._kept[roster.parts()[name].keys.tobytes()]
+        return SessionView.of(name, self.plan, secret, roster)
 
     def open_session(self, session: str = SESSION, first_round: int = 1) -> Session:
         """Steps 1 to 4, without a lie."""

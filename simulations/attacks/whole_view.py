@@ -78,6 +78,10 @@ class _Seen:
     reply: MaskedReply
     context: str
 
+    @property
+    def key(self) -> tuple[str, str, bytes]:
+        return self.context, self.reply.site, self.reply.masked.tobytes()
+
 
 class WholeView:
     """What the coordinator and the colluding sites know together.
@@ -100,11 +104,12 @@ class WholeView:
     # --- what is seen ---
 
     def reply(self, roster: SessionRoster, order: MaskedOrder, reply: MaskedReply) -> None:
-        """A site's answer to the order that this very site was sent."""
+        """A site's answer to the order that this very site was sent; the same bytes again say nothing new."""
         model = model_digest(order.weights, order.basis)
         context = round_context(roster.digest, order.cohort, order.round_number, model)
-        if reply.site not in self._colluders:
-            self._seen.append(_Seen(roster, order, reply, context))
+        new = _Seen(roster, order, reply, context)
+        if reply.site not in self._colluders and new.key not in {seen.key for seen in self._seen}:
+            self._seen.append(new)
 
     def reveal(self, roster: SessionRoster, asked: SurvivorSet, reveal: Reveal) -> None:
         """A site's shares, and the survivors for whom it gave them."""
