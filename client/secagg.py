@@ -281,8 +281,16 @@ def _opened(view: SessionView, request: RevealRequest, cohort: tuple[str, ...]) 
             raise ProtocolError("the sealed shares are not those of this site's neighbours in the cohort")
         sealed = pieces(request.sealed, len(dealers), SEALED_BYTES, "sealed shares")
         return {
-            name: view.opened(name, share.tobytes(), request.round_number)
+            name: _opened_pair(view, name, share.tobytes(), request.round_number)
             for name, share in zip(dealers, sealed, strict=True)
         }
     except ProtocolError as error:
         raise UnsafeRequestError("bad-share", error.message) from None
+
+
+def _opened_pair(view: SessionView, dealer: str, sealed: bytes, round_number: int) -> SharePair:
+    try:
+        return view.opened(dealer, sealed, round_number)
+    except ProtocolError as error:
+        # Named in this site's own log: the dealer, or whoever relayed it, costs everybody the round.
+        raise ProtocolError(f"what {dealer} dealt does not open: {error.message}") from None

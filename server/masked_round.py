@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from common.errors import ProtocolError
 from common.plan import Plan
@@ -32,6 +33,8 @@ from server.session_file import (
 )
 from server.session_setup import open_session
 from server.state import AbortReason, FaultKind
+
+_log = structlog.get_logger()
 
 SETUP_ATTEMPTS = 3
 """A set-up that not every site has finished is tried again so many times, because whoever is missing sits out a
@@ -104,7 +107,8 @@ class MaskedGatherer:
             return _Opened(None, len(current.survivors), "too few shares")
         try:
             total = current.total()
-        except ProtocolError:
+        except ProtocolError as error:
+            _log.warning("secure aggregation gave up", round=order.round_number, reason=error.message)
             return _Opened(None, len(current.survivors), "bad shares")
         return _Opened(self._decoded(total), len(current.survivors), "")
 

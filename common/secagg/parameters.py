@@ -10,10 +10,11 @@ from math import comb
 FEWEST_SITES = 3
 """With two sites, the sum and one's own input give the other's."""
 
-PRIVACY_BITS = 80
-"""A random graph fails to protect somebody with probability at most 2^-80.
+PRIVACY_BITS = 128
+"""A random graph fails to protect somebody with probability at most 2^-128.
 
-Whoever can propose session keys can try again and again for a graph that suits; 2^40 attempts leave 2^-40.
+A colluder can try keys until the graph suits, without asking anybody; 2^64 attempts, each a hash of all keys and the
+placing of all sites, leave 2^-64.
 """
 
 LEAST_DEGREE = 32
