@@ -130,6 +130,7 @@ def test_the_stopwatch_times_the_site_and_not_the_caller(monkeypatch):
     assert came == [("a", b"xxx")]
     assert exchange.seconds == {"a": 2.0, "b": 2.0}
     assert exchange.bytes_up == {"a": 3, "b": 6}
+    assert dict(watch.exchange({"b": b"x"})) == {"b": b"xxx"}  # what is lost is lost once
 
 
 def test_the_plan_tolerates_a_tenth_missing_and_a_twentieth_colluding(tmp_path):
