@@ -228,3 +228,96 @@ def test_when_the_disk_is_full_the_object_claims_no_more_than_the_file(charges, 
             attempt()
         assert standing(charges) == standing(reopened(tmp_path)) == (1, 1, STEPS)
         assert charges.kept_answer(ORDER) is None
+
+
+# --- the one survivor set of a round ---------------------------------------------------------------------------------
+
+CONTEXT, COHORT = "c" * 64, ("east", "north", "west")
+SET, ANOTHER = ("east", "north"), ("north", "west")
+
+
+@pytest.fixture
+def answered(charges):
+    """Round 2 is paid for and answered with masked numbers."""
+    charges.charge(2, ORDER, CONTEXT, COHORT)
+    charges.keep_answer(b"masked")
+    return charges
+
+
+def test_what_a_round_is_bound_to_is_kept_over_restarts_until_the_next_one(answered, tmp_path):
+    for book in (answered, reopened(tmp_path)):
+        assert (book.context, book.cohort) == (CONTEXT, COHORT)
+    answered.charge(3, OTHER)
+    for book in (answered, reopened(tmp_path)):
+        assert (book.context, book.cohort) == ("", ())
+
+
+def test_one_survivor_set_is_agreed_to_and_on_disk_before_it_returns(answered, tmp_path):
+    assert answered.survivors_fault(2, SET) is None
+    answered.agree_to(2, SET)
+    for book in (answered, reopened(tmp_path)):
+        assert book.survivors_fault(2, SET) is None
+        assert book.survivors_fault(2, ANOTHER) == "conflicting-survivors"
+        with pytest.raises(RefusedError, match="round 2 cannot be agreed to: conflicting-survivors"):
+            book.agree_to(2, ANOTHER)
+        book.agree_to(2, SET)
+        assert book.kept_answer(ORDER) == b"masked"
+
+
+def test_a_new_round_has_a_survivor_set_of_its_own(answered):
+    answered.agree_to(2, SET)
+    answered.charge(3, OTHER, CONTEXT, COHORT)
+    answered.keep_answer(b"more")
+    assert answered.survivors_fault(2, SET) == "unexpected-round"
+    answered.agree_to(3, ANOTHER)
+    assert answered.survivors_fault(3, SET) == "conflicting-survivors"
+
+
+def test_nobody_agrees_about_a_round_that_is_not_the_last_answered_and_masked_one(charges):
+    def refused(number):
+        assert charges.survivors_fault(number, SET) == "unexpected-round"
+        with pytest.raises(RefusedError, match=f"survivors of round {number} cannot be agreed to: unexpected-round"):
+            charges.agree_to(number, SET)
+
+    refused(0)
+    refused(1)
+    charges.charge(1, ORDER, CONTEXT, COHORT)
+    refused(1)  # not answered
+    charges.keep_answer(b"masked")
+    refused(2)
+    charges.charge(2, OTHER)
+    charges.keep_answer(b"plain")
+    refused(1)
+    refused(2)  # not masked
+
+
+def test_when_the_disk_is_full_no_set_was_agreed_to(answered, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.sealed_file, "write_durably", full)
+        with pytest.raises(OSError, match="no space"):
+            answered.agree_to(2, SET)
+    assert answered.survivors_fault(2, ANOTHER) is None
+    answered.agree_to(2, ANOTHER)
+
+
+def test_a_second_process_with_the_book_agrees_to_nothing(answered, tmp_path):
+    second = reopened(tmp_path)
+    answered.agree_to(2, SET)
+    with pytest.raises(IntegrityError, match="changed by somebody else"):
+        second.agree_to(2, ANOTHER)
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [{"cohort": []}, {"context": ""}, {"answered": False, "survivors": ["east"]}, {"last_round": 0}],
+)
+def test_a_book_whose_masked_round_is_impossible_is_refused(answered, tmp_path, impossible):
+    content = (tmp_path / BOOK).read_bytes()[:-32]
+    header, _, answer = content.partition(b"\n")
+    body = json.dumps(json.loads(header) | impossible).encode() + b"\n" + answer
+    (tmp_path / BOOK).write_bytes(body + hashlib.sha256(body).digest())
+    with pytest.raises(IntegrityError, match="not one that this version writes"):
+        reopened(tmp_path)
