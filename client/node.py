@@ -138,10 +138,8 @@ class SiteNode:
             return self._refuse(self._plan_digest, number, error.code, error.message)
 
     def _serve(self, message: Any, request: bytes) -> bytes:  # noqa: ANN401 - one of the kinds that were decoded
-        if isinstance(message, RoundOrder):
-            return self._work(message, request, None)
         if self._half is None:
-            raise IntegrityError("a site without its half of secure aggregation takes orders alone")
+            return self._work(message, request, None)
         return self._serve_masked(self._half, message, request)
 
     def _serve_masked(self, half: SiteHalf, message: CoordinatorMessage, request: bytes) -> bytes:
@@ -152,7 +150,7 @@ class SiteNode:
                 return self._release(half.shares(message))
             case MaskedOrder():
                 return self._work(message, request, half)
-            case SurvivorSet() | RevealRequest():
+            case _:
                 return self._agree(half, message)
 
     # --- an order ---

@@ -1,6 +1,7 @@
 import hashlib
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from client.charges import Charges
 from client.node import SiteNode
 from common.errors import CloisterError, ConfigError, DataError, IntegrityError
 from common.messages import Refusal, RoundOrder, RoundReply
+from common.secagg.messages import MaskedOrder, RevealRequest, SurvivorSet
 from common.wire import FRAME_LIMIT_BYTES, decode, encode
 from tests.client.small_plan import ROUNDS, STEPS, small_plan
+from tests.masked_sites import Direct, make_hospitals
 
 PLAN = small_plan()
 OTHER_PLAN = small_plan(name="other")
@@ -189,10 +192,63 @@ def test_a_name_that_cannot_travel_is_refused_at_the_start(tmp_path, trainer):
         SiteNode(PLAN, trainer, Charges(tmp_path, PLAN, "St. Mary"), dimension=2)
 
 
-@pytest.mark.parametrize(("site", "plan"), [("north", OTHER_PLAN)])
-def test_a_book_of_another_plan_is_refused_at_the_start(tmp_path, trainer, site, plan):
+def test_a_book_of_another_plan_is_refused_at_the_start(tmp_path, trainer):
     with pytest.raises(IntegrityError, match="book of charges of another plan"):
-        SiteNode(PLAN, trainer, Charges(tmp_path, plan, site), dimension=2)
+        SiteNode(PLAN, trainer, Charges(tmp_path, OTHER_PLAN, "north"), dimension=2)
+
+
+# --- masked numbers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A node of a masked plan; the requests of a round up to its consent, and its answers so far."""
+    hospitals, seen = make_hospitals(tmp_path), []
+    doors = hospitals.doors()
+    doors["s0"] = lambda request, first=doors["s0"]: seen.append((request, first(request))) or seen[-1][1]
+    hospitals.gatherer(Direct(doors)).gather(1, np.zeros(3, np.float32), np.zeros(0, np.float32))
+    return hospitals, hospitals.open("s0"), dict(zip(("invite", "roster", "order", "set", "reveal"), seen, strict=True))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_half_is_needed_exactly_where_the_plan_masks(tmp_path, trainer, asked, masked):
+    hospitals, node, _ = asked
+    plan, half = (hospitals.plan, None) if masked else (PLAN, node._half)
+    with pytest.raises(ConfigError, match="needs its half of secure aggregation exactly where the plan masks"):
+        SiteNode(plan, trainer, Charges(tmp_path, plan, "north"), half, dimension=2)
+
+
+def test_the_same_requests_get_the_identical_bytes_after_a_restart_and_no_second_charge(asked):
+    hospitals, node, requests = asked
+    for request, answer in requests.values():
+        assert node.answer(request) == answer
+    assert (hospitals.book("s0").rounds_charged, hospitals.trainers["s0"].trained) == (1, {1: 1})
+
+
+def test_another_survivor_set_is_neither_signed_nor_revealed_for(asked):
+    _, node, requests = asked
+    for name, kind in (("set", SurvivorSet), ("reveal", RevealRequest)):
+        changed = replace(decode(requests[name][0], kind), survivors=("s0", "s1", "s2"))
+        assert decode(node.answer(encode(changed)), Refusal).code == "conflicting-survivors"
+
+
+def test_a_refused_survivor_set_is_not_the_rounds_one_set(asked):
+    hospitals, node, requests = asked
+    hospitals.book("s0").charge(2, "a" * 64, "c" * 64, hospitals.names)
+    hospitals.book("s0").keep_answer(b"masked")
+    node = hospitals.open("s0")
+    low = replace(decode(requests["set"][0], SurvivorSet), round_number=2, survivors=("s0", "s1"))
+    assert decode(node.answer(encode(low)), Refusal).code == "bad-cohort"
+    assert hospitals.book("s0").survivors_fault(2, hospitals.names) is None
+
+
+@pytest.mark.parametrize("name", ["order", "set", "reveal"])
+def test_a_round_beyond_the_last_is_refused_and_costs_nothing(asked, name):
+    hospitals, node, requests = asked
+    kind = {"order": MaskedOrder, "set": SurvivorSet, "reveal": RevealRequest}[name]
+    changed = encode(replace(decode(requests[name][0], kind), round_number=99))
+    assert decode(node.answer(changed), Refusal).code == "unexpected-round"
+    assert hospitals.book("s0").rounds_charged == 1
 
 
 # --- killed at any point ---------------------------------------------------------------------------------------------
