@@ -153,7 +153,7 @@ def test_a_site_that_lost_its_session_takes_part_after_the_next_set_up(four):
 
 
 def test_after_a_lost_round_a_new_session_is_opened_with_everybody(four):
-    """s3 misses the second session's set-up, and with s2 gone too its first round is lost; it need not wait for more."""
+    """s3 misses the second session's set-up, and without s2 too a round is lost: it need not wait for the next one."""
     lost = {"s2": away("s2", MaskedOrder, 3), "s3": away("s3", SessionInvite, 3)}
     story = Story(four, Direct(four.doors(), lambda name, request: name in lost and lost[name](name, request)))
     assert story.survivors == [EVERYBODY, EVERYBODY, set(), EVERYBODY, EVERYBODY, EVERYBODY]
