@@ -51,7 +51,7 @@ class Exchanges:
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Sites by the code of their first refusal."""
+        """Sites by the code of their first refusal; one that also did what was asked in that exchange is none."""
         return dict(sorted(Counter(self._refused.values()).items()))
 
     @property
@@ -81,6 +81,7 @@ class Exchanges:
         """
         self.bytes_out += sum(len(request) for request in requests.values())
         counted: dict[str, bytes] = {}
+        refused: dict[str, str] = {}
         for site, data in self._transport.exchange(requests):
             self.bytes_in += len(data)
             answer = self._read(data, kind, limit_bytes) if site in requests else "unknown-site"
@@ -91,10 +92,12 @@ class Exchanges:
             if fault is not None:
                 self._faults[fault] += 1
             elif isinstance(answer, Refusal):
-                self._refused.setdefault(site, answer.code)
+                refused.setdefault(site, answer.code)
             elif not isinstance(answer, str) and site not in counted:
                 counted[site] = digest
                 yield answer
+        # A kept refusal wins over what this exchange adds.
+        self._refused = {site: code for site, code in refused.items() if site not in counted} | self._refused
 
     def _read(self, data: bytes, kind: type[Answer], limit_bytes: int) -> Answer | Refusal | FaultKind:
         try:

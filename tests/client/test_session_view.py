@@ -5,6 +5,7 @@ import pytest
 
 from client.session_view import SessionView
 from common.errors import ProtocolError
+from common.secagg import parameters
 from common.secagg.keys import public_bytes, seed_commitment
 from common.secagg.masking import add_masks
 from common.secagg.roster import commitment, mask_key
@@ -28,8 +29,9 @@ def four(tmp_path):
 
 
 @pytest.fixture
-def ring(tmp_path):
+def ring(tmp_path, monkeypatch):
     """Fourteen sites with four neighbours each, of which one has no keys in the session."""
+    monkeypatch.setattr(parameters, "find_neighbourhood", lambda *_: parameters.Neighbourhood(4, 3))
     return views(tmp_path, 14, without=("a03",))
 
 

@@ -123,7 +123,7 @@ def test_a_refusal_belongs_to_site_plan_and_round(data, fault):
 def test_a_refusal_may_be_followed_by_an_answer():
     exchanges, found, _ = asked([("a", refusal("a")), ("a", reply("a", 1, 2))])
     assert found == [("a", [1, 2])]
-    assert exchanges.refusals == {"no-update": 1}
+    assert exchanges.refusals == {}
 
 
 def test_one_round_may_have_several_exchanges():

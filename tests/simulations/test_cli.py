@@ -309,7 +309,7 @@ def test_brackets_in_a_finding_are_not_taken_for_markup(cli, scenario: Path, mon
 
 
 def test_compare_prints_the_table_and_where_it_is(cli, scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = cli("compare", scenario, "--epsilon", "8", "--set", "plan.rounds=1")
+    done = cli("compare", scenario, "--epsilon", "8", "--set", "plan.rounds=1", "--set", "hospitals.count=4")
     assert done.code == 0
     assert "DP-SGD, alone" in done.out
     folder = only_run(scenario.parent)
