@@ -50,7 +50,7 @@ RELEASE_CLASSES: Mapping[type[Message], Mapping[str, ReleaseClass]] = {
         "signature": "key material",
     },
     SessionShares: {**_SESSION, "site": "public", "recipients": "public", "sealed": "key material"},
-    MaskedReply: {**_ROUND, "site": "public", "masked": "masked"},
+    MaskedReply: {**_ROUND, "site": "public", "masked": "masked", "signature": "key material"},
     Consent: {**_ROUND, "site": "public", "signature": "key material"},
     Reveal: {**_ROUND, "site": "public", "owners": "public", "shares": "key material"},
 }

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from client.refusals import TooFewSitesAgreeError, UnsafeRequestError
 from client.session import SessionBook
 from client.session_view import SessionView
-from common.errors import IntegrityError, ProtocolError, SecureAggregationError
-from common.fields import RefusalCode
+from common.errors import IntegrityError, ProtocolError
+from common.fields import Bytes, RefusalCode
 from common.identity import SIGNATURE_BYTES, is_signed_by, public_name, sign
 from common.plan import Plan
 from common.secagg import fixed_point
@@ -24,6 +25,7 @@ from common.secagg.masking import add_masks, model_digest, round_context
 from common.secagg.messages import (
     CONSENT_PURPOSE,
     KEY_PURPOSE,
+    REPLY_PURPOSE,
     Consent,
     MaskedOrder,
     MaskedReply,
@@ -37,25 +39,10 @@ from common.secagg.messages import (
     consent_content,
     join,
     pieces,
+    reply_content,
 )
 from common.secagg.roster import checked_parts
 from common.secagg.sealing import SEALED_BYTES, SharePair
-
-
-class UnsafeRequestError(ProtocolError):
-    """A request that breaks the protocol; `code` is what the coordinator is told."""
-
-    def __init__(self, code: RefusalCode, message: str) -> None:
-        super().__init__(message)
-        self.code: RefusalCode = code
-
-
-class TooFewSitesAgreeError(SecureAggregationError):
-    """Too few sites take part in what is asked; `code` is what the coordinator is told."""
-
-    def __init__(self, code: RefusalCode, message: str) -> None:
-        super().__init__(message)
-        self.code: RefusalCode = code
 
 
 @dataclass(frozen=True)
@@ -81,10 +68,8 @@ class SiteHalf:
         *One kind of share.* `reveal` gives one share for each neighbour, and which one follows from the survivor set;
         that the set is the only one of its round is kept by the book of charges, which the node writes before it
         answers.
-        *Same again.* The same request gives the same bytes, also after a kill.
-
-    Edge cases:
-        A site that is missing from the survivor set consents and reveals like the others.
+        *Same again.* The same request gives the same bytes, also after a kill. A site that is missing from the survivors
+        consents and reveals like the others.
 
     Args:
         site: Name of the site.
@@ -113,8 +98,6 @@ class SiteHalf:
         self._plan_digest = plan.digest
         self._seen: SessionView | None = None
         self._threshold = max(plan.parameters.threshold, own_minimum)
-
-    # --- once a session ---
 
     def keys(self, invite: SessionInvite, last_round: int) -> SessionKeys:
         """Step 2: draw the session's secret and publish the keys that follow from it.
@@ -171,8 +154,6 @@ class SiteHalf:
         if self._site not in parts or parts[self._site].keys.tobytes() != self._signed_keys(roster).keys.tobytes():
             raise UnsafeRequestError("bad-keys", "this site's own keys are not in the roster")
 
-    # --- in each round ---
-
     def terms(self, order: MaskedOrder) -> RoundTerms:
         """Before step 6: check an order, before anything is charged.
 
@@ -202,7 +183,9 @@ class SiteHalf:
         """
         seeds = self._view().seeds(order.round_number, terms.cohort, terms.context)
         masked = add_masks(fixed_point.encode(values), seeds)
-        return MaskedReply(self._plan_digest, order.session, order.round_number, self._site, masked)
+        signature = sign(self._identity, REPLY_PURPOSE, reply_content(terms.context))
+        scalars = (self._plan_digest, order.session, order.round_number, self._site)
+        return MaskedReply(*scalars, masked, join([signature]))
 
     def check_survivors(self, request: SurvivorSet | RevealRequest, terms: RoundTerms) -> None:
         """Before steps 8 and 10: a set that this site could agree to.
@@ -218,13 +201,31 @@ class SiteHalf:
         self._check_enough(request.survivors, "survivor set")
 
     def consent(self, request: SurvivorSet, terms: RoundTerms) -> Consent:
-        """Step 8: sign the survivor set, which the node has written down as the only one of its round."""
+        """Step 8: sign the survivor set, which the node writes down as the only one of its round.
+
+        That each survivor signed this very context keeps a coordinator from opening, as a survivor's, the self mask of
+        a site that it told another cohort or model.
+
+        Raises:
+            UnsafeRequestError: When a survivor's reply is for another context.
+        """
+        self._check_replies(request, terms)
         signature = sign(self._identity, CONSENT_PURPOSE, consent_content(terms.context, request.survivors))
         scalars = (self._plan_digest, request.session, request.round_number, self._site)
         return Consent(*scalars, join([signature]))
 
+    def _check_replies(self, request: SurvivorSet, terms: RoundTerms) -> None:
+        signatures = _pieces(request.signatures, len(request.survivors), "other-context")
+        content = reply_content(terms.context)
+        for name, signature in zip(request.survivors, signatures, strict=True):
+            if not is_signed_by(self._plan.roster[name], REPLY_PURPOSE, content, signature.tobytes()):
+                raise UnsafeRequestError("other-context", f"the reply of {name} is for another context")
+
     def reveal(self, request: RevealRequest, terms: RoundTerms) -> Reveal:
         """Step 10: one share for each neighbour in the cohort, and for this site itself.
+
+        Of t that agreed some are honest, and those have checked every survivor's reply: a site that lost step 7 on the
+        way can rely on it.
 
         Raises:
             UnsafeRequestError: When shares are not what their dealers sealed for this site and round.
@@ -241,10 +242,7 @@ class SiteHalf:
         return Reveal(*scalars, owners, join(shares))
 
     def _check_consents(self, request: RevealRequest, terms: RoundTerms) -> None:
-        try:
-            signatures = pieces(request.signatures, len(request.signers), SIGNATURE_BYTES, "signatures")
-        except ProtocolError as error:
-            raise UnsafeRequestError("too-few-consents", error.message) from None
+        signatures = _pieces(request.signatures, len(request.signers), "too-few-consents")
         content = consent_content(terms.context, request.survivors)
         good = {
             name
@@ -294,3 +292,10 @@ def _opened_pair(view: SessionView, dealer: str, sealed: bytes, round_number: in
     except ProtocolError as error:
         # Named in this site's own log: the dealer, or whoever relayed it, costs everybody the round.
         raise ProtocolError(f"what {dealer} dealt does not open: {error.message}") from None
+
+
+def _pieces(signatures: Bytes, count: int, code: RefusalCode) -> list[Bytes]:
+    try:
+        return pieces(signatures, count, SIGNATURE_BYTES, "signatures")
+    except ProtocolError as error:
+        raise UnsafeRequestError(code, error.message) from None

@@ -27,6 +27,7 @@ RefusalCode = Literal[
     "other-session",
     "bad-keys",
     "bad-cohort",
+    "other-context",
     "conflicting-survivors",
     "too-few-consents",
     "bad-share",
@@ -39,6 +40,7 @@ order for this round was taken already. no-update: the round was charged, but tr
 
 other-session: no session of this site, or not as it was begun. bad-keys: a session's keys are not those of the plan's
 roster, each signed by its site. bad-cohort: a cohort or survivor set that is too small or not of this session.
+other-context: a survivor whose reply is not for the roster, cohort, round and model that this site knows.
 conflicting-survivors: another survivor set was agreed to in this round. too-few-consents: fewer good signatures than
 the threshold. bad-share: a sealed share that was changed, or is for another site or round.
 """

@@ -118,19 +118,21 @@ class MaskedGatherer:
         order_digest = hashlib.sha256(frame).hexdigest()
         pending = load_pending(self._folder, order_digest)
         if pending is not None:
-            current.restore(pending.survivors, pending.masked_total)
+            current.restore(pending.survivors, pending.signatures, pending.masked_total)
             return
 
         def fault_of(reply: MaskedReply) -> FaultKind | None:
             if reply.masked.shape != order.weights.shape:
                 return "wrong-shape"
-            return _round_fault(order, reply)
+            return _round_fault(order, reply) or (None if current.is_for_this(reply) else "bad-signature")
 
         requests = dict.fromkeys(order.cohort, frame)
         limit = frame_bound(len(order.weights))
         for reply in exchanges.ask(requests, MaskedReply, fault_of, limit_bytes=limit):
             current.add(reply)
-        save_pending(self._folder, PendingSum(order_digest, current.survivors, current.masked_total))
+        save_pending(
+            self._folder, PendingSum(order_digest, current.survivors, current.signatures, current.masked_total)
+        )
 
     def _decoded(self, total: npt.NDArray[np.int64]) -> Vector:
         """What the server rule is given: the mean gradient by public constants, or the sum of updates."""

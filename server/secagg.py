@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from common.errors import ProtocolError
 from common.fields import Bytes, Ring
-from common.identity import is_signed_by
+from common.identity import SIGNATURE_BYTES, is_signed_by
 from common.plan import Plan
 from common.secagg import fixed_point
 from common.secagg import roster as keys_of
@@ -25,6 +25,7 @@ from common.secagg.keys import public_bytes, seed_commitment
 from common.secagg.masking import SignedSeed, add_masks, pairwise_seed, pairwise_sign, round_context, self_mask_seed
 from common.secagg.messages import (
     CONSENT_PURPOSE,
+    REPLY_PURPOSE,
     Consent,
     MaskedOrder,
     MaskedReply,
@@ -37,6 +38,7 @@ from common.secagg.messages import (
     consent_content,
     join,
     pieces,
+    reply_content,
 )
 from common.secagg.sealing import SEALED_BYTES
 from common.secagg.shamir import SHARE_BYTES, recover
@@ -142,32 +144,45 @@ class CoordinatorRound:
         self._order = order
         self.context = round_context(session.digest, order.cohort, order.round_number, model)
         self._total: Ring = np.zeros(len(order.weights), dtype=np.uint32)
-        self._survivors: set[str] = set()
+        self._replied: dict[str, bytes] = {}
         self._consents: dict[str, bytes] = {}
         self._reveals: dict[str, dict[str, bytes]] = {}
 
     @property
     def survivors(self) -> tuple[str, ...]:
         """Sites in the sum, in order of name."""
-        return tuple(sorted(self._survivors))
+        return tuple(sorted(self._replied))
 
     @property
     def masked_total(self) -> Ring:
         """The sum as it stands, masks and all, `[d]`."""
         return self._total
 
-    def restore(self, survivors: tuple[str, ...], masked_total: Ring) -> None:
+    @property
+    def signatures(self) -> Bytes:
+        """Each survivor's signature of the context, in order of name, `[64 s]`."""
+        return join([self._replied[name] for name in self.survivors])
+
+    def restore(self, survivors: tuple[str, ...], signatures: Bytes, masked_total: Ring) -> None:
         """Go on from a sum that was saved before the survivors were asked."""
-        self._survivors, self._total = set(survivors), masked_total.copy()
+        parts = pieces(signatures, len(survivors), SIGNATURE_BYTES, "signatures")
+        self._replied = {name: part.tobytes() for name, part in zip(survivors, parts, strict=True)}
+        self._total = masked_total.copy()
+
+    def is_for_this(self, reply: MaskedReply) -> bool:
+        """Whether a reply is signed for this round's context; another one would spoil the sum."""
+        identity = self._session.plan.roster[reply.site]
+        return is_signed_by(identity, REPLY_PURPOSE, reply_content(self.context), reply.signature.tobytes())
 
     def add(self, reply: MaskedReply) -> None:
         """Step 6: add a reply of the right length up."""
         np.add(self._total, reply.masked, out=self._total)
-        self._survivors.add(reply.site)
+        self._replied[reply.site] = reply.signature.tobytes()
 
     def survivor_set(self) -> SurvivorSet:
         """Step 7: say whose replies were added up."""
-        return SurvivorSet(self._order.plan_digest, self._session.id, self._order.round_number, self.survivors)
+        scalars = (self._order.plan_digest, self._session.id, self._order.round_number)
+        return SurvivorSet(*scalars, self.survivors, self.signatures)
 
     def is_good(self, consent: Consent) -> bool:
         """Whether a consent is the site's signature over this round and these survivors."""
@@ -225,7 +240,7 @@ class CoordinatorRound:
         """
         seeds: list[SignedSeed] = []
         for owner in self._session.cohort:
-            seeds += self._self_mask(owner) if owner in self._survivors else self._pairwise_masks(owner)
+            seeds += self._self_mask(owner) if owner in self._replied else self._pairwise_masks(owner)
         return fixed_point.decode(add_masks(self._total, seeds))
 
     def _shares_of(self, owner: str) -> dict[int, bytes]:
@@ -257,7 +272,7 @@ class CoordinatorRound:
         secret = self._secret_of(owner, lambda found: public_bytes(_private_key(found)) == published)
         key, seeds = _private_key(secret), []
         for peer in self._session.neighbours_in_cohort(owner):
-            if peer in self._survivors:
+            if peer in self._replied:
                 public = keys_of.mask_key(self._session.parts[peer], number)
                 seeds.append((pairwise_seed(key, public, (owner, peer), self.context), -pairwise_sign(peer, owner)))
         return seeds

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 
 from common.canonical import canonical_bytes
 from common.errors import IntegrityError
-from common.fields import Ring
+from common.fields import Bytes, Ring
 from common.files import write_durably
 from common.plan import Plan
 from common.secagg.messages import SessionRoster, SessionShares, join
@@ -41,11 +41,13 @@ class PendingSum:
     Attributes:
         order_digest: SHA-256 of the order, in hexadecimal.
         survivors: Sites in the sum.
+        signatures: Of each survivor's reply, `[64 s]`.
         masked_total: `[d]`.
     """
 
     order_digest: str
     survivors: tuple[str, ...]
+    signatures: Bytes = field(repr=False)
     masked_total: Ring = field(repr=False)
 
 
@@ -83,7 +85,7 @@ def forget_session(folder: Path) -> None:
 def save_pending(folder: Path, pending: PendingSum) -> None:
     """Write a sum down before anybody is told who is in it."""
     document = {"order_digest": pending.order_digest, "survivors": list(pending.survivors)}
-    _write(folder / PENDING_NAME, {"masked_total": pending.masked_total}, document)
+    _write(folder / PENDING_NAME, {"masked_total": pending.masked_total, "signatures": pending.signatures}, document)
 
 
 def load_pending(folder: Path, order_digest: str) -> PendingSum | None:
@@ -96,7 +98,7 @@ def load_pending(folder: Path, order_digest: str) -> PendingSum | None:
     if found is None or found[1]["order_digest"] != order_digest:
         return None
     arrays, document = found
-    return PendingSum(order_digest, tuple(document["survivors"]), arrays["masked_total"])
+    return PendingSum(order_digest, tuple(document["survivors"]), arrays["signatures"], arrays["masked_total"])
 
 
 def _write(path: Path, arrays: Arrays, document: dict[str, Any]) -> None:

@@ -30,7 +30,8 @@ FaultKind = Literal[
 unreadable: the bytes are no answer to what was asked: damaged, or late from an earlier exchange. unknown-site: a site
 that was not asked. wrong-site: in another site's name. other-plan, other-round: late, or of another run. wrong-shape:
 not as many values as the model has. out-of-range: a value is too large to be an update. conflicting-reply: a second,
-different one from a site that was counted already. bad-signature: keys or a consent that the site did not sign.
+different one from a site that was counted already. bad-signature: keys, a reply or a consent that the site did not
+sign.
 """
 
 AbortReason = Literal["", "too few inputs", "too few consents", "too few shares", "bad shares", "no session"]

@@ -5,13 +5,13 @@
                       3  SessionRoster   coordinator -> site   everybody's keys
                       4  SessionShares   site -> coordinator   shares for each neighbour, sealed
     in each round     5  MaskedOrder     coordinator -> site   train on this model
-                      6  MaskedReply     site -> coordinator   masked numbers
-                      7  SurvivorSet     coordinator -> site   these replies came
+                      6  MaskedReply     site -> coordinator   masked numbers, and for which round context
+                      7  SurvivorSet     coordinator -> site   these replies came, for this context
                       8  Consent         site -> coordinator   agreed, signed
                       9  RevealRequest   coordinator -> site   so many agreed; your neighbours' shares
                      10  Reveal          site -> coordinator   one share for each neighbour
 
-Lists of equal pieces (keys, signatures, sealed shares) travel as one vector of bytes each; `pieces` cuts them up.
+Lists of equal pieces (keys, signatures, sealed shares) travel as one vector of bytes each.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from common.identity import SIGNATURE_BYTES
 from common.secagg.keys import KEY_BYTES
 
 KEY_PURPOSE = "session keys"
+REPLY_PURPOSE = "masked reply"
 CONSENT_PURPOSE = "consent to survivors"
 
 
@@ -61,10 +62,6 @@ class SessionKeys:
     """A site's public keys for a session.
 
     Args:
-        plan_digest: As in the invite.
-        session: As in the invite.
-        first_round: As in the invite.
-        rounds: m, as in the invite.
         site: Whose keys.
         keys: Channel key, then mask key and commitment to the self-mask seed of each round: `[32 + 64 m]`.
         signature: Of the site's identity over all of it, `[64]`.
@@ -88,10 +85,6 @@ class SessionRoster:
     """Everybody's keys, put together by the coordinator; each site checks each signature.
 
     Args:
-        plan_digest: As in the invite.
-        session: As in the invite.
-        first_round: As in the invite.
-        rounds: m, as in the invite.
         sites: Whose keys follow, in order of name.
         keys: Of each site, `[n (32 + 64 m)]`.
         signatures: Of each site, `[64 n]`.
@@ -175,23 +168,36 @@ class MaskedOrder:
 
 @dataclass(frozen=True, eq=False)
 class MaskedReply:
-    """One site's numbers modulo 2^32 under its masks, `[d]`: uniform to whoever lacks the seeds."""
+    """One site's numbers under its masks, and the context that they are for.
+
+    Args:
+        site: Whose numbers.
+        masked: Numbers modulo 2^32, `[d]`: uniform to whoever lacks the seeds.
+        signature: Of the site's identity over the round's context, `[64]`; a site signs one context a round.
+    """
 
     plan_digest: str
     session: str
     round_number: int
     site: str
     masked: Ring = field(repr=False)
+    signature: Bytes = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SurvivorSet:
-    """The coordinator says whose replies it has added up."""
+    """The coordinator says whose replies it has added up, and shows that all of them are for one context.
+
+    Args:
+        survivors: Sites in the sum, in order of name.
+        signatures: That of each survivor's reply, `[64 s]`.
+    """
 
     plan_digest: str
     session: str
     round_number: int
     survivors: tuple[str, ...]
+    signatures: Bytes = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +216,6 @@ class RevealRequest:
     """The coordinator shows who agreed, and brings the sealed shares of this site's neighbours.
 
     Args:
-        plan_digest: Digest of the plan.
-        session: The session.
-        round_number: The round.
         survivors: As in the `SurvivorSet`.
         signers: Who agreed, in order of name.
         signatures: Of each signer, `[64 s]`.
@@ -248,26 +251,26 @@ SiteMessage = SessionKeys | SessionShares | MaskedReply | Consent | Reveal
 _SESSION: Mapping[str, FieldRule] = {"plan_digest": PLAN, "session": SESSION}
 _SPAN: Mapping[str, FieldRule] = {**_SESSION, "first_round": ROUND, "rounds": ROUND}
 _ROUND: Mapping[str, FieldRule] = {**_SESSION, "round_number": ROUND}
+_AGREED: Mapping[str, FieldRule] = {"signers": NAMES, "signatures": BYTES}
+_DEALT: Mapping[str, FieldRule] = {"dealers": NAMES, "sealed": BYTES}
 SECAGG_RULES: Mapping[type[Any], Mapping[str, FieldRule]] = {
     SessionInvite: _SPAN,
     SessionKeys: {**_SPAN, "site": SITE, "keys": BYTES, "signature": SIGNATURE},
     SessionRoster: {**_SPAN, "sites": NAMES, "keys": BYTES, "signatures": BYTES},
     SessionShares: {**_SESSION, "site": SITE, "recipients": NAMES, "sealed": BYTES},
     MaskedOrder: {**_ROUND, "cohort": NAMES, "weights": VECTOR, "basis": VECTOR},
-    MaskedReply: {**_ROUND, "site": SITE, "masked": RING},
-    SurvivorSet: {**_ROUND, "survivors": NAMES},
+    MaskedReply: {**_ROUND, "site": SITE, "masked": RING, "signature": SIGNATURE},
+    SurvivorSet: {**_ROUND, "survivors": NAMES, "signatures": BYTES},
     Consent: {**_ROUND, "site": SITE, "signature": SIGNATURE},
-    RevealRequest: {
-        **_ROUND,
-        "survivors": NAMES,
-        "signers": NAMES,
-        "signatures": BYTES,
-        "dealers": NAMES,
-        "sealed": BYTES,
-    },
+    RevealRequest: {**_ROUND, "survivors": NAMES, **_AGREED, **_DEALT},
     Reveal: {**_ROUND, "site": SITE, "owners": NAMES, "shares": BYTES},
 }
 """Every message of secure aggregation and every field of it."""
+
+
+def reply_content(context: str) -> list[str]:
+    """What a masked reply's signature is over, as a JSON value: the round in every respect, and not the numbers."""
+    return [context]
 
 
 def consent_content(context: str, survivors: tuple[str, ...]) -> list[str | list[str]]:

@@ -18,8 +18,8 @@ placing of all sites, leave 2^-64.
 """
 
 LEAST_DEGREE = 32
-"""Every site has at least so many neighbours, or all others: that costs milliseconds, and leaves room for more colluders
-than a plan says."""
+"""Every site has at least so many neighbours, or all others: that costs milliseconds, and leaves room for more
+colluders than a plan says."""
 
 LIVENESS_BITS = 20
 """A graph on which d drop-outs end a round, although enough sites are left, has probability at most 2^-20."""

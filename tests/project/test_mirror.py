@@ -7,6 +7,7 @@ PACKAGES = ("common", "client", "server", "simulations")
 # Modules without a test of the same name, each with where it is tested instead.
 TESTED_ELSEWHERE = {
     "common/transport.py": "tests/simulations/test_network.py",  # one protocol, no code
+    "client/refusals.py": "tests/client/test_secagg.py",  # two errors
     "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
     "client/data/tables.py": "tests/client/data/test_sources.py",  # the file formats of that reader
     "server/gather.py": "tests/server/test_round.py",  # one record and one protocol, no code
