@@ -68,8 +68,7 @@ class SiteHalf:
         *One kind of share.* `reveal` gives one share for each neighbour, and which one follows from the survivor set;
         that the set is the only one of its round is kept by the book of charges, which the node writes before it
         answers.
-        *Same again.* The same request gives the same bytes, also after a kill. A site that is missing from the survivors
-        consents and reveals like the others.
+        *Same again.* The same request gives the same bytes, also after a kill. Missing sites reveal like survivors.
 
     Args:
         site: Name of the site.

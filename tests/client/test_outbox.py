@@ -28,7 +28,8 @@ UPDATE = np.float32([1.0, -2.0, 3.0])
 MASKED = np.uint32([1, 2, 2**32 - 1])
 REPLY = RoundReply(PLAN, 1, "north", UPDATE)
 REFUSAL = Refusal(PLAN, 1, "north", "no-update")
-MASKED_REPLY = MaskedReply(PLAN, SESSION, 1, "north", MASKED)
+SIGNATURE = np.zeros(64, np.uint8)
+MASKED_REPLY = MaskedReply(PLAN, SESSION, 1, "north", MASKED, SIGNATURE)
 
 
 def some_bytes(count):
@@ -81,7 +82,9 @@ def test_keys_and_shares_leave_as_key_material(outbox, message, size):
 def test_masked_numbers_leave_as_masked_and_again(outbox):
     frame = outbox.release(MASKED_REPLY)
     assert frame == encode(MASKED_REPLY) == outbox.release_again(frame)
-    assert outbox.released == Released({"MaskedReply": 2}, {"masked": 24, "public": 2 * (len(frame) - 12)})
+    assert outbox.released == Released(
+        {"MaskedReply": 2}, {"masked": 24, "key material": 128, "public": 2 * (len(frame) - 12 - 64)}
+    )
 
 
 def test_a_kept_answer_leaves_again_unchanged_and_is_counted_again(outbox):
@@ -113,12 +116,15 @@ class ReplyWithLoss(RoundReply):
         (RoundReply(PLAN, 1, "north", None), "must be a finite float32 vector"),
         (MaskedOrder(PLAN, SESSION, 1, ("north",), UPDATE, UPDATE), "a MaskedOrder is not on the list"),
         (SessionInvite(PLAN, SESSION, 1, 1), "a SessionInvite is not on the list"),
-        (SurvivorSet(PLAN, SESSION, 1, ("north",)), "a SurvivorSet is not on the list"),
-        (MaskedReply(PLAN, SESSION, 1, "south", MASKED), "only messages of site north may leave it"),
-        (MaskedReply(PLAN, SESSION, 1, "north", MASKED[:2]), r"an update must have 3 values, not shape \(2,\)"),
-        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.reshape(3, 1)), "must be a uint32 vector"),
-        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.astype(np.int64)), "must be a uint32 vector"),
-        (MaskedReply(PLAN, SESSION, 1, "north", UPDATE), "must be a uint32 vector"),
+        (SurvivorSet(PLAN, SESSION, 1, ("north",), SIGNATURE), "a SurvivorSet is not on the list"),
+        (MaskedReply(PLAN, SESSION, 1, "south", MASKED, SIGNATURE), "only messages of site north may leave it"),
+        (
+            MaskedReply(PLAN, SESSION, 1, "north", MASKED[:2], SIGNATURE),
+            r"an update must have 3 values, not shape \(2,\)",
+        ),
+        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.reshape(3, 1), SIGNATURE), "must be a uint32 vector"),
+        (MaskedReply(PLAN, SESSION, 1, "north", MASKED.astype(np.int64), SIGNATURE), "must be a uint32 vector"),
+        (MaskedReply(PLAN, SESSION, 1, "north", UPDATE, SIGNATURE), "must be a uint32 vector"),
         (Refusal(PLAN, 1, "north", "the patient in row 3"), "must be a known refusal code"),
     ],
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import client.secagg
 import common.secagg.roster
@@ -12,7 +13,7 @@ from common.identity import SIGNATURE_BYTES, new_identity, sign
 from common.secagg import parameters
 from common.secagg.fixed_point import decode
 from common.secagg.keys import KEY_BYTES
-from common.secagg.masking import add_masks
+from common.secagg.masking import add_masks, pairwise_seed, pairwise_sign
 from common.secagg.messages import (
     CONSENT_PURPOSE,
     KEY_PURPOSE,
@@ -23,6 +24,7 @@ from common.secagg.messages import (
     join,
 )
 from common.secagg.parameters import Neighbourhood
+from common.secagg.roster import mask_key
 from common.secagg.sealing import SEALED_BYTES
 from common.secagg.shamir import SHARE_BYTES
 from tests.secagg_play import make_study, random_inputs, start_round
@@ -279,10 +281,11 @@ def lay_bare(folder) -> tuple[np.ndarray, np.ndarray]:
     game.mask(inputs)
     reply = study.sites[VICTIM].mask(game.order, game.terms[VICTIM], inputs[VICTIM]).masked
     missing = session.neighbours[VICTIM][:5]
-    game.coordinator.restore(tuple(name for name in study.names if name not in missing), reply)
+    lie = tuple(name for name in study.names if name not in missing)
+    game.coordinator.restore(lie, join([game.coordinator._replied[name] for name in lie]), reply)
     game.agree(study.names)
     game.reveal(study.names)
-    game.coordinator.restore((VICTIM,), reply)
+    game.coordinator.restore((VICTIM,), np.zeros(64, np.uint8), reply)
     seeds = game.coordinator._self_mask(VICTIM)
     for name in missing:
         seeds += game.coordinator._pairwise_masks(name)
@@ -297,4 +300,57 @@ def test_naming_a_sites_neighbours_missing_does_not_lay_it_bare(tmp_path):
 def test_planted_fault_with_no_more_neighbours_than_dropouts_it_does(tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "find_neighbourhood", lambda *_: Neighbourhood(degree=4, share_threshold=2))
     left, put_in = lay_bare(tmp_path)
+    assert left.tolist() == put_in.tolist()
+
+
+# --- about what the others were told ---
+
+
+def two_contexts(folder, **terms) -> tuple[np.ndarray, np.ndarray]:
+    """The victim is told a cohort without `gone`, everybody else the whole one; the victim is named a survivor.
+
+    Returns:
+        What is left of the victim's reply when all masks that the coordinator can open are off, and what it put in.
+    """
+    study = make_study(folder, **terms)
+    session = study.session(study.roster())
+    outside, colluder, *_ = others = [name for name in study.names if name != VICTIM]
+    game, inputs = start_round(study, session), random_inputs(study.names, 3, seed=1)
+    apart = replace(game.order, cohort=tuple(name for name in study.names if name != outside))
+    bare = study.sites[VICTIM].mask(apart, study.sites[VICTIM].terms(apart), inputs[VICTIM])
+    game.mask({name: inputs[name] for name in others})
+    named = tuple(name for name in study.names if name != others[-1])
+    known = game.coordinator._replied | {VICTIM: bare.signature.tobytes()}
+    game.coordinator.restore(named, join([known[name] for name in named]), game.coordinator.masked_total)
+    for name in others:
+        game.coordinator.agree(game.consent_of(name))
+    for name in others:
+        game.coordinator.open(game.reveal_of(name))
+    seeds = _opened_in(game, study, apart, others, colluder)
+    return decode(add_masks(bare.masked, seeds)), inputs[VICTIM]
+
+
+def _opened_in(game, study, apart, others, colluder) -> list[tuple[bytes, int]]:
+    """The victim's masks in its own context, from what was revealed in the other one and what a colluder knows."""
+    context = study.sites[VICTIM].terms(apart).context
+    game.coordinator.context = context
+    seeds = game.coordinator._self_mask(VICTIM)
+    missing = X25519PrivateKey.from_private_bytes(game.coordinator._secret_of(others[-1], lambda _: True))
+    told = study.sites[colluder]._view().secret.mask_key(1)
+    published = mask_key(game.session.parts[VICTIM], 1)
+    for name, key in ((others[-1], missing), (colluder, told)):
+        seed = pairwise_seed(key, published, (VICTIM, name), context)
+        seeds.append((seed, -pairwise_sign(VICTIM, name)))
+    return seeds
+
+
+def test_a_site_that_was_told_another_cohort_is_no_survivor(tmp_path):
+    with pytest.raises(client.secagg.UnsafeRequestError, match="is for another context") as refused:
+        two_contexts(tmp_path, sites=4, dropouts=1, colluders=1)
+    assert refused.value.code == "other-context"
+
+
+def test_planted_fault_without_the_survivors_signatures_its_numbers_are_bare(tmp_path, monkeypatch):
+    monkeypatch.setattr(SiteHalf, "_check_replies", lambda *_: None)
+    left, put_in = two_contexts(tmp_path, sites=4, dropouts=1, colluders=1)
     assert left.tolist() == put_in.tolist()

@@ -28,8 +28,11 @@ class Replay:
         self.finished = True
 
 
+SIGNATURE = np.zeros(64, np.uint8)
+
+
 def reply(site: str, *values: int, plan: str = PLAN, number: int = 2) -> bytes:
-    return encode(MaskedReply(plan, SESSION, number, site, np.array(values, np.uint32)))
+    return encode(MaskedReply(plan, SESSION, number, site, np.array(values, np.uint32), SIGNATURE))
 
 
 def refusal(site: str, code="no-update", plan: str = PLAN, number: int = 2) -> bytes:
@@ -77,7 +80,7 @@ def test_an_answer_with_a_fault_is_ignored_and_counted(kind):
 
 
 def test_an_answer_that_is_too_long_or_of_another_kind_is_unreadable():
-    survivors = encode(SurvivorSet(PLAN, SESSION, 2, ("a", "b", "c")))
+    survivors = encode(SurvivorSet(PLAN, SESSION, 2, ("a", "b", "c"), np.zeros(3 * 64, np.uint8)))
     exchanges, found, _ = asked([("a", reply("a", *range(100_000))), ("b", survivors)])
     assert found == []
     assert exchanges.faults == {"unreadable": 2}

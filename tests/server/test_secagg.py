@@ -100,7 +100,7 @@ def test_a_sum_goes_on_from_where_it_was_saved(game):
     fresh = CoordinatorRound(game.session, game.order, "model")
     fresh.context = game.coordinator.context
     saved = game.coordinator.masked_total
-    fresh.restore(game.coordinator.survivors, saved)
+    fresh.restore(game.coordinator.survivors, game.coordinator.signatures, saved)
     game.coordinator = fresh
     game.agree(game.study.names[:3])
     game.reveal(game.study.names[:3])
@@ -114,7 +114,8 @@ def test_a_consent_is_the_sites_signature_over_this_round_and_set(game):
     assert game.coordinator.is_good(good)
     assert not game.coordinator.is_good(replace(good, site="a02"))
     assert not game.coordinator.is_good(replace(good, signature=good.signature[::-1].copy()))
-    game.coordinator.restore(("a00", "a01", "a02", "a03"), game.coordinator.masked_total)
+    everybody = ("a00", "a01", "a02", "a03")
+    game.coordinator.restore(everybody, np.zeros(4 * 64, np.uint8), game.coordinator.masked_total)
     assert not game.coordinator.is_good(good)
 
 
@@ -176,7 +177,7 @@ def test_one_sites_numbers_cannot_be_opened_with_what_opens_the_sum(game):
     """The coordinator has a01's reply apart from the sum, and all that was revealed: the pairwise masks stay on it."""
     game.reveal(game.study.names[:3])
     alone = game.study.sites["a01"].mask(game.order, game.terms["a01"], np.zeros(3, np.int64)).masked
-    game.coordinator.restore(("a01",), alone)
+    game.coordinator.restore(("a01",), np.zeros(64, np.uint8), alone)
     with pytest.raises(ProtocolError):  # shares of a00's mask key were never revealed: they are of its seed
         game.coordinator.total()
 

@@ -18,7 +18,7 @@ from server.session_file import (
 from tests.secagg_play import make_study
 
 ORDER, OTHER = "a" * 64, "b" * 64
-PENDING = PendingSum(ORDER, ("a00", "a02"), np.uint32([0, 1, 2**32 - 1]))
+PENDING = PendingSum(ORDER, ("a00", "a02"), np.arange(128, dtype=np.uint8), np.uint32([0, 1, 2**32 - 1]))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_pending_sum_is_found_again_for_its_order_alone(tmp_path):
     assert (found.order_digest, found.survivors) == (ORDER, ("a00", "a02"))
     assert found.masked_total.dtype == np.uint32
     assert found.masked_total.tolist() == [0, 1, 2**32 - 1]
-    save_pending(tmp_path, PendingSum(OTHER, (), np.zeros(1, np.uint32)))
+    save_pending(tmp_path, PendingSum(OTHER, (), np.zeros(0, np.uint8), np.zeros(1, np.uint32)))
     assert load_pending(tmp_path, ORDER) is None
     assert load_pending(tmp_path, OTHER).survivors == ()
 
@@ -92,7 +92,7 @@ def test_each_file_is_replaced_in_one_step(tmp_path, session, monkeypatch):
     for write in (
         lambda: save_session(tmp_path, session),
         lambda: forget_session(tmp_path),
-        lambda: save_pending(tmp_path, PendingSum(OTHER, (), np.zeros(1, np.uint32))),
+        lambda: save_pending(tmp_path, PendingSum(OTHER, (), np.zeros(0, np.uint8), np.zeros(1, np.uint32))),
     ):
         with pytest.raises(OSError, match="full"):
             write()
