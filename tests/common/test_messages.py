@@ -40,8 +40,8 @@ def test_every_field_of_every_message_has_a_rule(kind):
         Refusal(PLAN, 0, "n", "malformed"),
         SessionInvite(PLAN, SESSION, 1, 256),
         MaskedOrder(PLAN, SESSION, 1, PAIR, VALUES, EMPTY),
-        MaskedReply(PLAN, SESSION, 1, "n", MASKED),
-        SurvivorSet(PLAN, SESSION, 1, ("n",)),
+        MaskedReply(PLAN, SESSION, 1, "n", MASKED, OCTETS),
+        SurvivorSet(PLAN, SESSION, 1, ("n",), OCTETS),
         Consent(PLAN, SESSION, 1, "n", OCTETS),
     ],
 )
@@ -77,12 +77,17 @@ def test_a_good_message_passes(message):
         (SessionInvite(PLAN, SESSION, 1, 0), "`rounds` of a SessionInvite must be a whole number from 1"),
         (SessionRoster(PLAN, SESSION, 1, 1, (), OCTETS, OCTETS), f"`sites` of a SessionRoster must be {IN_ORDER}"),
         (SessionShares(PLAN, SESSION, "n", PAIR[::-1], OCTETS), f"`recipients` of a SessionShares must be {IN_ORDER}"),
-        (SurvivorSet(PLAN, SESSION, 1, ["a", "b"]), f"`survivors` of a SurvivorSet must be {IN_ORDER}"),
-        (SurvivorSet(PLAN, SESSION, 1, ("a", "a")), f"`survivors` of a SurvivorSet must be {IN_ORDER}"),
+        (SurvivorSet(PLAN, SESSION, 1, ["a", "b"], OCTETS), f"`survivors` of a SurvivorSet must be {IN_ORDER}"),
+        (SurvivorSet(PLAN, SESSION, 1, ("a", "a"), OCTETS), f"`survivors` of a SurvivorSet must be {IN_ORDER}"),
         (
-            MaskedReply(PLAN, SESSION, 1, "n", MASKED.astype(np.int64)),
+            SurvivorSet(PLAN, SESSION, 1, PAIR, OCTETS.tobytes()),
+            "`signatures` of a SurvivorSet must be a vector of bytes",
+        ),
+        (
+            MaskedReply(PLAN, SESSION, 1, "n", MASKED.astype(np.int64), OCTETS),
             "`masked` of a MaskedReply must be a uint32 vector",
         ),
+        (MaskedReply(PLAN, SESSION, 1, "n", MASKED, OCTETS[1:]), "`signature` of a MaskedReply must be 64 bytes"),
         (
             MaskedOrder(PLAN, SESSION, 1, PAIR, VALUES * np.nan, EMPTY),
             "`weights` of a MaskedOrder must be a finite float32 vector",

@@ -52,8 +52,10 @@ GOOD = {
     "good-session-roster.hex": SessionRoster(PLAN, SESSION, 3, 2, COHORT, counting(480), counting(192)),
     "good-session-shares.hex": SessionShares(PLAN, SESSION, "north", OTHERS, counting(328)),
     "good-masked-order.hex": MaskedOrder(PLAN, SESSION, 3, COHORT, np.float32([0.5, -1.0, 0.25]), np.float32([2.0])),
-    "good-masked-reply.hex": MaskedReply(PLAN, SESSION, 3, "north", np.array([0x12345678, 2**32 - 1], dtype=np.uint32)),
-    "good-survivor-set.hex": SurvivorSet(PLAN, SESSION, 3, PAIR),
+    "good-masked-reply.hex": MaskedReply(
+        PLAN, SESSION, 3, "north", np.array([0x12345678, 2**32 - 1], dtype=np.uint32), counting(64)
+    ),
+    "good-survivor-set.hex": SurvivorSet(PLAN, SESSION, 3, PAIR, counting(128)),
     "good-consent.hex": Consent(PLAN, SESSION, 3, "north", counting(64)),
     "good-reveal-request.hex": RevealRequest(PLAN, SESSION, 3, PAIR, PAIR, counting(128), OTHERS, counting(164)),
     "good-reveal.hex": Reveal(PLAN, SESSION, 3, "north", OTHERS, counting(66)),

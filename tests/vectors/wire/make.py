@@ -44,19 +44,23 @@ def frame(head=None, values=ORDER_VALUES, kind=1, magic=b"CLSR", version=1, leng
     return sealed(start + pad * (-len(start) % 8) + values + after)
 
 
+def counting(size):
+    return bytes((size + place) % 256 for place in range(size))
+
+
 def of_bytes(kind, fields, **sizes):
     """A frame whose vectors are bytes, each counting up from its own size."""
     declared = [[name, "|u1", size] for name, size in sizes.items()]
-    values = b"".join(bytes((size + place) % 256 for place in range(size)) for size in sizes.values())
-    return frame(header(fields, declared), values, kind)
+    return frame(header(fields, declared), b"".join(map(counting, sizes.values())), kind)
 
 
-def masked_reply(values=MASKED_VALUES, dtype="<u4", count=2, **changes):
-    return frame(header({**MASKED_FIELDS, "site": "north", **changes}, [["masked", dtype, count]]), values, kind=9)
+def masked_reply(values=MASKED_VALUES, dtype="<u4", count=2, signature=64, kind=9):
+    declared = [["masked", dtype, count], ["signature", "|u1", signature]]
+    return frame(header({**MASKED_FIELDS, "site": "north"}, declared), values + counting(signature), kind)
 
 
 def survivor_set(survivors):
-    return of_bytes(10, {**MASKED_FIELDS, "survivors": survivors})
+    return of_bytes(10, {**MASKED_FIELDS, "survivors": survivors}, signatures=128)
 
 
 def consent(size=64, **changes):
@@ -264,6 +268,24 @@ def bad_masked():
         "signature-too-short": (consent(63), "`signature` of a Consent must be 64 bytes"),
         "signature-too-long": (consent(65), "`signature` of a Consent must be 64 bytes"),
         "signature-without-bytes": (consent(0), "`signature` of a Consent must be 64 bytes"),
+        "reply-signature-too-short": (masked_reply(signature=63), "`signature` of a MaskedReply must be 64 bytes"),
+        "reply-signature-too-long": (masked_reply(signature=65), "`signature` of a MaskedReply must be 64 bytes"),
+        "reply-without-signature": (
+            frame(header({**MASKED_FIELDS, "site": "north"}, [["masked", "<u4", 2]]), MASKED_VALUES, kind=9),
+            "has an unknown or missing vector for a MaskedReply",
+        ),
+        "reply-signature-first": (
+            frame(
+                header({**MASKED_FIELDS, "site": "north"}, [["signature", "|u1", 64], ["masked", "<u4", 2]]),
+                counting(64) + MASKED_VALUES,
+                kind=9,
+            ),
+            "does not declare the vector `masked` where it belongs",
+        ),
+        "survivor-set-without-signatures": (
+            of_bytes(10, {**MASKED_FIELDS, "survivors": COHORT[:2]}),
+            "has an unknown or missing vector for a SurvivorSet",
+        ),
         "masked-order-with-a-hole": (
             frame(
                 header({**MASKED_FIELDS, "cohort": COHORT}, ORDER_VECTORS),
@@ -272,12 +294,13 @@ def bad_masked():
             ),
             "`weights` of a MaskedOrder must be a finite float32 vector",
         ),
-        "masked-reply-as-consent": (
+        "masked-reply-as-consent": (masked_reply(kind=11), "has an unknown or missing vector for a Consent"),
+        "masked-words-as-consent": (
             frame(header({**MASKED_FIELDS, "site": "north"}, [["masked", "<u4", 2]]), bytes(8), kind=11),
             "does not declare the vector `signature` where it belongs",
         ),
         "masked-reply-without-session": (
-            frame(header(REPLY_FIELDS, [["masked", "<u4", 2]]), bytes(8), kind=9),
+            frame(header(REPLY_FIELDS, [["masked", "<u4", 2], ["signature", "|u1", 64]]), bytes(72), kind=9),
             "has an unknown or missing field for a MaskedReply",
         ),
         "session-for-no-rounds": (
