@@ -104,6 +104,7 @@ def test_the_faults_of_the_issue_are_all_there():
         "share-from-another-round",
         "tampered-ciphertext",
         "survivor-set-that-differs",
+        "reply-for-another-cohort",
         "double-reveal",
         "threshold-lowered",
         "replayed-round",
@@ -133,9 +134,11 @@ def test_the_coordinator_makes_the_good_requests_and_the_good_total(plan):
     session, order = Session(plan, roster, {name: read(f"shares-{name}") for name in names}), read("order")
     game = CoordinatorRound(session, order, model_digest(order.weights, order.basis))
     for name in GOOD["round"]["survivors"]:
+        assert game.is_for_this(read(f"reply-{name}"))
         game.add(read(f"reply-{name}"))
         game.agree(read(f"consent-{name}"))
-    assert game.survivor_set() == read("survivor-set")
+    asked, good = game.survivor_set(), read("survivor-set")
+    assert (asked.survivors, asked.signatures.tobytes()) == (good.survivors, good.signatures.tobytes())
     for name in GOOD["round"]["survivors"]:
         assert game.is_good(read(f"consent-{name}"))
         request, good = game.reveal_request(name), read(f"reveal-request-{name}")
@@ -242,6 +245,14 @@ PLANTED = {
     "keys may stand twice": (
         lambda patch: patch.setattr(common.secagg.roster, "_keys_and_commitments", lambda _: [object()]),
         ["repeated-key", "repeated-key-at-another-place"],
+    ),
+    "a survivor's reply may be for any context": (
+        lambda patch: patch.setattr(SiteHalf, "_check_replies", lambda *_: None),
+        [name for name, vector in BAD.items() if vector["code"] == "other-context"],
+    ),
+    "replies are not verified": (
+        lambda patch: patch.setattr(client.secagg, "is_signed_by", lambda *_: True),
+        [name for name in BAD if name.startswith(("reply-for", "reply-of", "survivor-that"))],
     ),
     "consents are not verified": (
         lambda patch: patch.setattr(client.secagg, "is_signed_by", lambda *_: True),

@@ -51,6 +51,7 @@ def bad():
         **of_rosters(),
         **of_orders(),
         **of_survivors(),
+        **of_replies(),
         **of_consents(),
         **of_shares(),
         **of_bytes(),
@@ -221,6 +222,50 @@ def of_survivors():
             "a reveal of the first round, after the second's order", MOVED_ON, PLAY.request(SITE), *not_now
         ),
     }
+
+
+def of_replies():
+    """Survivors whose replies are for another context than the one that this site knows, or for none."""
+    good = {name: PLAY.reply_signature(name) for name in SURVIVORS}
+    cut = good["south"][:-1]
+    made = {
+        "reply-for-another-cohort": (
+            "south masked for a cohort without west",
+            {"south": Play(cohort=SURVIVORS).reply_signature("south")},
+        ),
+        "reply-for-another-model": (
+            "south masked for another model",
+            {"south": Play(weights=(0.5, -1.0, 0.5)).reply_signature("south")},
+        ),
+        "reply-for-another-round": ("south masked for round 2", {"south": PLAY.reply_signature("south", 2)}),
+        "reply-for-another-session": (
+            "south masked in another session",
+            {"south": Play(session="a5" * 32).reply_signature("south")},
+        ),
+        "reply-for-another-roster": (
+            "south masked under a roster of other keys",
+            {"south": Play(label=" before").reply_signature("south")},
+        ),
+        "reply-for-another-purpose": (
+            "south signed the same context as something else",
+            {"south": PLAY.reply_signature("south", purpose="consent to survivors")},
+        ),
+        "reply-of-another-site": ("north's signature under south's name too", {"south": good["north"]}),
+        "forged-reply": ("south's signature is 64 zeros", {"south": bytes(64)}),
+        "reply-signatures-one-byte-short": ("the last byte of all signatures is missing", {"south": cut}),
+        "reply-signature-left-out": ("no signature of south", {"south": b""}),
+        "reply-signature-too-many": ("south's signature twice", {"south": good["south"] * 2}),
+        "survivor-that-never-replied": (
+            "west is named too, with its consent to this very set",
+            {"west": PLAY.consent("west", NAMES)},
+        ),
+    }
+    return {name: other_context(fault, good | change) for name, (fault, change) in made.items()}
+
+
+def other_context(fault, signatures):
+    request = PLAY.survivor_set(list(signatures), signatures=signatures)
+    return vector(fault, ANSWERED, request, "other-context", "UnsafeRequestError", 1)
 
 
 def of_consents():

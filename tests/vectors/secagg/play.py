@@ -166,6 +166,9 @@ class Play:
     def total(self):
         return [sum(column) for column in zip(*(self.inputs[name] for name in SURVIVORS), strict=True)]
 
+    def reply_signature(self, name, number=1, purpose="masked reply"):
+        return sign(self.identity_secret(name), purpose, [self.context(number)])
+
     def consent(self, name, survivors=SURVIVORS, number=1, purpose="consent to survivors"):
         return sign(self.identity_secret(name), purpose, [self.context(number), list(survivors)])
 
@@ -196,8 +199,11 @@ class Play:
         weights = ("<f4", self.weights)
         return message("order", self.in_round(number, cohort=self.cohort), weights=weights, basis=("<f4", []))
 
-    def survivor_set(self, survivors=SURVIVORS, number=1):
-        return message("survivors", self.in_round(number, survivors=list(survivors)))
+    def survivor_set(self, survivors=SURVIVORS, number=1, signatures=None):
+        """Signatures by name; the good ones where they are not given."""
+        signatures = signatures or {name: self.reply_signature(name, number) for name in survivors}
+        fields = self.in_round(number, survivors=list(survivors))
+        return message("survivors", fields, signatures=b"".join(signatures.values()))
 
     def request(self, to, survivors=SURVIVORS, number=1, consents=None, sealed=None):
         """Consents and sealed shares by name; the good ones where they are not given."""
@@ -225,7 +231,8 @@ class Play:
             )
         made["order"] = self.order()
         for name in SURVIVORS:
-            made[f"reply-{name}"] = message("reply", self.in_round(site=name), masked=("<u4", self.masked(name)))
+            masked, signature = ("<u4", self.masked(name)), self.reply_signature(name)
+            made[f"reply-{name}"] = message("reply", self.in_round(site=name), masked=masked, signature=signature)
         made["survivor-set"] = self.survivor_set()
         for name in SURVIVORS:
             made[f"consent-{name}"] = message("consent", self.in_round(site=name), signature=self.consent(name))
