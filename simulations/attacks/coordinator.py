@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from client.session_view import SessionView
-from common.identity import sign
+from common.identity import SIGNATURE_BYTES, sign
 from common.messages import Message
 from common.secagg.keys import SessionSecret
 from common.secagg.masking import model_digest, round_context
 from common.secagg.messages import (
     CONSENT_PURPOSE,
+    REPLY_PURPOSE,
     Consent,
     MaskedOrder,
     MaskedReply,
@@ -25,6 +26,7 @@ from common.secagg.messages import (
     SurvivorSet,
     consent_content,
     join,
+    reply_content,
 )
 from server.secagg import Session
 from simulations.attacks.hospitals import COLLUDER, DIMENSION, NAMES, Study
@@ -47,6 +49,8 @@ class HostileCoordinator:
         self.view = WholeView(study.plan, colluders)
         # A colluder forgets no session: its secrets by the public keys that follow from them.
         self._kept: dict[bytes, SessionSecret] = {}
+        # The signature of each reply that came, by session, round and name, whatever context it is for.
+        self._replied: dict[tuple[str, int, str], bytes] = {}
 
     def ask(self, name: str, message: Message) -> Message:
         """One message to one hospital."""
@@ -103,6 +107,7 @@ class HostileCoordinator:
             answer = self.ask(name, order)
             if isinstance(answer, MaskedReply):
                 self.view.reply(session.roster, order, answer)
+                self._replied[order.session, order.round_number, name] = answer.signature.tobytes()
                 replied.append(name)
         return tuple(replied)
 
@@ -110,7 +115,7 @@ class HostileCoordinator:
         self, session: Session, order: MaskedOrder, survivors: Iterable[str], names: Iterable[str]
     ) -> Consents:
         """Steps 7 and 8: the signatures of those that agree. A colluder signs whatever it is asked."""
-        asked = self.survivor_set(order, survivors)
+        asked = self.survivor_set(session, order, survivors)
         good = {}
         for name in names:
             if name in self.colluders:
@@ -123,19 +128,26 @@ class HostileCoordinator:
 
     def signature_of(self, name: str, session: Session, order: MaskedOrder, survivors: tuple[str, ...]) -> bytes:
         """A consent by a colluder's identity."""
-        model = model_digest(order.weights, order.basis)
-        context = round_context(session.digest, order.cohort, order.round_number, model)
-        return sign(self.study.hospitals[name].identity, CONSENT_PURPOSE, consent_content(context, survivors))
+        content = consent_content(_context(session, order), survivors)
+        return sign(self.study.hospitals[name].identity, CONSENT_PURPOSE, content)
 
-    def survivor_set(self, order: MaskedOrder, survivors: Iterable[str]) -> SurvivorSet:
-        """What step 7 says."""
-        return SurvivorSet(order.plan_digest, order.session, order.round_number, tuple(sorted(survivors)))
+    def survivor_set(self, session: Session, order: MaskedOrder, survivors: Iterable[str]) -> SurvivorSet:
+        """What step 7 says, with the best signature that there is of each survivor's reply."""
+        names = tuple(sorted(survivors))
+        signatures = join([self._reply_signature(name, session, order) for name in names])
+        return SurvivorSet(order.plan_digest, order.session, order.round_number, names, signatures)
+
+    def _reply_signature(self, name: str, session: Session, order: MaskedOrder) -> bytes:
+        """By a colluder for any context; by another hospital for the one that it replied in, or forged."""
+        if name in self.colluders:
+            return sign(self.study.hospitals[name].identity, REPLY_PURPOSE, reply_content(_context(session, order)))
+        return self._replied.get((order.session, order.round_number, name), bytes(SIGNATURE_BYTES))
 
     def reveals(
         self, session: Session, order: MaskedOrder, survivors: Iterable[str], consents: Consents, names: Iterable[str]
     ) -> None:
         """Steps 9 and 10: shares of those that give them."""
-        asked = self.survivor_set(order, survivors)
+        asked = self.survivor_set(session, order, survivors)
         for name in self._honest(names):
             answer = self.ask(name, self.reveal_request(session, order, asked, consents, name))
             if isinstance(answer, Reveal):
@@ -169,3 +181,8 @@ class HostileCoordinator:
         survivors = self.collect(session, order)
         self.open_sum(session, order, survivors, NAMES)
         return order
+
+
+def _context(session: Session, order: MaskedOrder) -> str:
+    model = model_digest(order.weights, order.basis)
+    return round_context(session.digest, order.cohort, order.round_number, model)

@@ -91,6 +91,17 @@ def split_cohorts(server: HostileCoordinator) -> None:
     server.open_sum(session, whole, HONEST, ["north", "south", "west"])
 
 
+def two_contexts(server: HostileCoordinator) -> None:
+    """East masks for a cohort without north; the others, in one of all four, hear that east survived and south not."""
+    # East's self mask would open as a survivor's, and south's mask key as a missing hospital's; the mask that west and
+    # east share is told, and with north east has none.
+    session = server.open_session()
+    small, whole = server.order(session, cohort=("east", "south", "west")), server.order(session)
+    server.collect(session, small, ["east"])
+    server.collect(session, whole, ["north", "south"])
+    server.open_sum(session, whole, ("east", "north", "west"), ["north", "south", "west"])
+
+
 def split_survivors(server: HostileCoordinator) -> None:
     """East and north are told that north survived, south that it did not: both secrets of north are wanted."""
     session = server.open_session()
@@ -149,7 +160,7 @@ def shares_of_another_round(server: HostileCoordinator) -> None:
     server.collect(session, server.order(session, 1))
     order = server.order(session, 2)
     server.collect(session, order, HONEST)
-    asked = server.survivor_set(order, HONEST)
+    asked = server.survivor_set(session, order, HONEST)
     consents = server.consents(session, order, HONEST, NAMES)
     for name in HONEST:
         request = server.reveal_request(session, order, asked, consents, name)
@@ -207,7 +218,7 @@ def abort_and_retry(server: HostileCoordinator) -> None:
     server.open_sum(*rounds[-1], HONEST, NAMES)
 
 
-# --- consents ---
+# --- signatures that are missing ---
 
 
 def no_consents(server: HostileCoordinator) -> None:
@@ -217,6 +228,15 @@ def no_consents(server: HostileCoordinator) -> None:
     server.collect(session, order)
     own = server.signature_of("west", session, order, HONEST)
     server.reveals(session, order, HONEST, dict.fromkeys(NAMES, own), HONEST)
+
+
+def survivor_without_numbers(server: HostileCoordinator) -> None:
+    """East's training fails; name it a survivor all the same."""
+    session = server.open_session()
+    order = server.order(session)
+    server.study.hospitals["east"].fail_once()
+    server.collect(session, order)
+    server.open_sum(session, order, HONEST, NAMES)
 
 
 # --- lies that a hospital cannot see, and need not ---
@@ -236,15 +256,6 @@ def late_reply(server: HostileCoordinator) -> None:
     server.open_sum(session, order, others, others)
     server.collect(session, order, ["east"])
     server.open_sum(session, order, HONEST, ["east"])
-
-
-def survivor_without_numbers(server: HostileCoordinator) -> None:
-    """East's training fails; name it a survivor all the same."""
-    session = server.open_session()
-    order = server.order(session)
-    server.study.hospitals["east"].fail_once()
-    server.collect(session, order)
-    server.open_sum(session, order, HONEST, NAMES)
 
 
 # --- beyond what is promised ---

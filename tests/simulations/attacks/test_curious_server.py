@@ -86,6 +86,10 @@ def without_one_survivor_set(patch):
     patch.setattr(Charges, "survivors_fault", lambda *_: None)
 
 
+def without_one_context(patch):
+    patch.setattr(SiteHalf, "_check_replies", lambda *_: None)
+
+
 def without_signatures_of_consents(patch):
     patch.setattr(client.secagg, "is_signed_by", lambda *_: True)
 
@@ -94,6 +98,7 @@ OPENED = [
     ("keys swapped on the way", without_signatures_of_keys, "east"),
     ("survivor set of one", without_a_threshold, "east"),
     ("both shares of one hospital", without_one_survivor_set, "east"),
+    ("two contexts", without_one_context, "east"),
 ]
 
 
