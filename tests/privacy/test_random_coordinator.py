@@ -12,12 +12,19 @@ import pytest
 from client.charges import Charges
 from client.secagg import SiteHalf
 from common.secagg.messages import SessionRoster
+from simulations.attacks import hospitals
 from simulations.attacks.coordinator import HostileCoordinator
 from simulations.attacks.hospitals import HONEST, NAMES, Study
 
-STEPS = 60
-SEEDS = range(10)
+STEPS = 100
+SEEDS = range(20)
 SESSIONS = ("5e" * 32, "a5" * 32)
+
+
+@pytest.fixture(autouse=True)
+def long_run(monkeypatch):
+    """A plan of many rounds: one that is lost is lost."""
+    monkeypatch.setattr(hospitals, "ROUNDS", 30)
 
 
 class RandomCoordinator:
@@ -26,10 +33,10 @@ class RandomCoordinator:
     def __init__(self, folder, seed):
         self.server, self.draw = HostileCoordinator(Study(folder)), np.random.default_rng(seed)
         self.parts, self.sessions, self.orders = defaultdict(dict), [], []
-        self.consents = defaultdict(dict)
+        self.consents, self.last = defaultdict(dict), 0
 
     def step(self):
-        action = self.draw.choice(["invite", "show", "order", "open"], p=[0.04, 0.06, 0.3, 0.6])
+        action = self.draw.choice(["invite", "show", "order", "mix", "open"], p=[0.04, 0.06, 0.1, 0.2, 0.6])
         getattr(self, action)()
 
     def one(self, things):
@@ -40,13 +47,13 @@ class RandomCoordinator:
     def some(self, names, least=1):
         """Mostly all of them."""
         names = sorted(names)
-        count = len(names) if self.draw.random() < 0.4 else self.draw.integers(min(least, len(names)), len(names) + 1)
+        count = len(names) if self.draw.random() < 0.6 else self.draw.integers(min(least, len(names)), len(names) + 1)
         return tuple(sorted(self.draw.choice(names, count, replace=False).tolist()))
 
     def invite(self):
-        session, first = str(self.draw.choice(SESSIONS)), int(self.draw.integers(1, 4))
+        session, first = str(self.draw.choice(SESSIONS)), max(1, self.last + int(self.draw.integers(2)))
         names = {*self.some(NAMES, least=2), "west"}
-        self.parts[session, first] |= self.server.invite(session, first, sorted(names))
+        self.parts[session, first] |= self.server.invite(session, first, sorted(names), rounds=10)
 
     def show(self):
         pool = self.one(list(self.parts.values()))
@@ -57,23 +64,46 @@ class RandomCoordinator:
     def order(self):
         if self.sessions:
             session = self.one(self.sessions)
-            number = int(self.draw.choice(list(session.rounds)))
             cohort = self.some(session.cohort, least=3)
-            order = self.server.order(session, number, cohort, float(self.draw.integers(2)))
-            self.orders.append((session, order))
-            self.server.collect(session, order, self.some(HONEST))
+            self.send(session, self.number(session), cohort, self.some(HONEST))
+
+    def number(self, session):
+        """Mostly the next round: a site answers no past one."""
+        at_random = int(self.draw.choice(list(session.rounds)))
+        self.last = at_random if self.draw.random() < 0.1 else self.last + 1
+        return self.last
+
+    def send(self, session, number, cohort, names):
+        """An order of a model that is drawn, to these."""
+        order = self.server.order(session, number, cohort, float(self.draw.integers(2)))
+        self.orders.append((session, order))
+        self.server.collect(session, order, names)
+
+    def mix(self):
+        """A round in two contexts: one hospital is told another cohort and model than the rest, who are to open it."""
+        if self.sessions:
+            session = self.one(self.sessions)
+            number, victim = self.number(session), str(self.draw.choice(HONEST))
+            self.send(session, number, self.but_one(session.cohort), [victim])
+            self.send(session, number, session.cohort, [name for name in HONEST if name != victim])
+            self.open_sum(*self.orders[-1], self.but_one(session.cohort))
+
+    def but_one(self, names):
+        missing = self.draw.choice(HONEST)
+        return tuple(name for name in names if name != missing)
 
     def open(self):
         if self.orders:
-            place = self.orders.index(self.one(self.orders))
-            session, order = self.orders[place]
-            survivors = self.some(order.cohort, least=2)
-            known = self.consents[session.digest, order.cohort, order.round_number, order.weights.tobytes(), survivors]
-            known |= self.server.consents(session, order, survivors, (*self.some(HONEST), "west"))
-            if len(set(order.cohort)) > 1:
-                shown = dict(sorted(known.items()))
-                holders = [name for name in self.some(HONEST) if name in session.dealt]
-                self.server.reveals(session, order, survivors, shown, holders)
+            session, order = self.one(self.orders)
+            least_two, but_one = self.some(order.cohort, least=2), self.but_one(order.cohort)
+            self.open_sum(session, order, least_two if self.draw.random() < 0.5 else but_one)
+
+    def open_sum(self, session, order, survivors):
+        known = self.consents[session.digest, order.cohort, order.round_number, order.weights.tobytes(), survivors]
+        known |= self.server.consents(session, order, survivors, (*self.some(HONEST), "west"))
+        if len(set(order.cohort)) > 1:
+            holders = [name for name in self.some(HONEST) if name in session.dealt]
+            self.server.reveals(session, order, survivors, dict(sorted(known.items())), holders)
 
 
 def openings(folder, seed):
@@ -101,8 +131,12 @@ def test_nothing_but_one_sum_a_round_comes_to_light(tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "check", "without"),
-    [(Charges, "survivors_fault", lambda *_: None), (SiteHalf, "_check_enough", lambda *_: None)],
-    ids=["any number of survivor sets", "no threshold"],
+    [
+        (Charges, "survivors_fault", lambda *_: None),
+        (SiteHalf, "_check_enough", lambda *_: None),
+        (SiteHalf, "_check_replies", lambda *_: None),
+    ],
+    ids=["any number of survivor sets", "no threshold", "replies for any context"],
 )
 def test_planted_fault_is_found_by_chance(tmp_path, monkeypatch, part, check, without):
     monkeypatch.setattr(part, check, without)
