@@ -23,7 +23,7 @@ from common.adapters.lora import attach, plain_name
 from common.adapters.vector import Vector, VectorSpec
 from common.base_model import Base
 from common.compute import ComputeConfig
-from common.features import Batch, Features, Rows
+from common.features import Batch, Features, Rows, text_keys
 from common.frozen_prefix import cut_encoder
 from common.plan import PlanSections
 from common.tasks.text_classification import EncoderPart, MeanPoolClassifier, Pooling
@@ -172,7 +172,8 @@ class TrainableModel:
         lengths = np.fromiter((len(row) for row in encoded), dtype=np.int64, count=len(encoded))
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
         flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(offsets[-1]))
-        return Features(torch.from_numpy(flat).to(self.compute.device), offsets, self.plan.task.max_tokens)
+        keys = text_keys(flat, offsets)
+        return Features(torch.from_numpy(flat).to(self.compute.device), offsets, keys, self.plan.task.max_tokens)
 
     def prepare(self, texts: Sequence[str], stages: Sequence[Stage] = ()) -> Prepared:
         """Everything about the texts that does not change during training, computed once.
@@ -193,10 +194,10 @@ class TrainableModel:
         kept = torch.empty((len(ids.values), self._width), dtype=self.compute.torch_dtype, device=self.compute.device)
         for batch in self._all(ids):
             states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
-            for row, state in zip(batch.rows, states, strict=False):  # the filling at the end falls away
+            for row, place in zip(batch.rows, batch.places, strict=True):
                 start, end = ids.offsets[row], ids.offsets[row + 1]
-                kept[start:end] = state[: end - start]
-        return Features(kept, ids.offsets, ids.longest)
+                kept[start:end] = states[place, : end - start]
+        return Features(kept, ids.offsets, ids.keys, ids.longest)
 
     @torch.no_grad()
     def _pool(self, hidden: Features) -> Features:
@@ -206,8 +207,8 @@ class TrainableModel:
         with self._at_start():
             for batch in self._all(hidden):
                 inputs = self.module.head_inputs(batch.values, batch.mask)
-                pooled[torch.from_numpy(batch.rows)] = inputs[: len(batch.rows)]
-        return Features(pooled, np.arange(len(hidden) + 1))
+                pooled[torch.from_numpy(batch.rows)] = inputs[torch.from_numpy(batch.places)]
+        return Features(pooled, np.arange(len(hidden) + 1), hidden.keys)
 
     @contextmanager
     def _at_start(self) -> Iterator[None]:
@@ -227,7 +228,7 @@ class TrainableModel:
         """Logits of rows under the loaded values, shape `[N, K]`."""
         chosen = np.arange(len(features)) if rows is None else rows
         result = np.empty((len(features), self.module.head.out_features), dtype=np.float32)
-        for batch in features.batches(chosen, self.compute.tokens_per_batch):
+        for batch in features.compact_batches(chosen, self.compute.tokens_per_batch):
             logits = self.module(batch.values, batch.mask, pooled=stage == "head")
-            result[batch.rows] = logits[: len(batch.rows)].cpu().numpy()
+            result[batch.rows] = logits[torch.from_numpy(batch.places)].cpu().numpy()
         return result[chosen]

@@ -84,7 +84,7 @@ def step_ratio(base: Base, scenario: Scenario) -> float:
         for _ in range(_STEPS):
             optimizer.zero_grad(set_to_none=True)
             for batch in data.prepared.at("full").batches(np.arange(_ROWS), model.compute.tokens_per_batch):
-                logits = model.module(batch.values, batch.mask)[: len(batch.rows)]
+                logits = model.module(batch.values, batch.mask)[torch.from_numpy(batch.places)]
                 functional.cross_entropy(logits, torch.from_numpy(data.labels[batch.rows])).backward()
             optimizer.step()
 

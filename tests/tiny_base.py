@@ -12,7 +12,7 @@ WORDS = (
 ).split()
 
 
-def make_tiny_base(folder: Path, *, layers: int = 3, hidden: int = 16) -> Path:
+def make_tiny_base(folder: Path, *, layers: int = 3, hidden: int = 16, positions: int = 64) -> Path:
     """Write a BERT of `layers` layers with random weights from a fixed seed, and a word-level tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
@@ -22,7 +22,7 @@ def make_tiny_base(folder: Path, *, layers: int = 3, hidden: int = 16) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=2 * hidden,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -104,24 +104,42 @@ class DpStep:
         parameters = self._model.parameters(stage)
         dimension = sum(tensor.numel() for tensor in parameters)
         total = np.zeros(dimension, dtype=np.int64)
-        for chunk in _chunks(drawn, max(1, _CHUNK_BYTES // (8 * dimension))):
+        for chunk in self._chunks(drawn, _CHUNK_BYTES // (4 * dimension)):
             total += clip_to_grid(self._unit_gradients(chunk, gradients, stage), self._plan).sum(axis=0)
         return total
 
     def _unit_gradients(
         self, units: npt.NDArray[np.int64], gradients: PerExampleGradients, stage: Stage
     ) -> npt.NDArray[np.float64]:
-        """Each unit's summed gradient in float64, shape `[U, d]`."""
-        parameters = self._model.parameters(stage)
+        """Each unit's summed gradient in float64, shape `[U, d]`.
+
+        A unit's rows are added up in their own order, whatever order batches bring them in: a float sum depends on its
+        order, and with it one unit's sum would depend on who else was drawn.
+        """
         rows = np.concatenate([self._rows_of_unit[unit] for unit in units])
-        place = torch.from_numpy(np.searchsorted(units, self._data.units[rows]))
+        by_row = self._row_gradients(rows, gradients, stage)
+        starts = np.cumsum([0, *(len(self._rows_of_unit[unit]) for unit in units)])
+        return np.stack([by_row[start:end].astype(np.float64).sum(axis=0) for start, end in pairwise(starts.tolist())])
+
+    def _row_gradients(
+        self, rows: npt.NDArray[np.int64], gradients: PerExampleGradients, stage: Stage
+    ) -> npt.NDArray[np.float32]:
+        """One gradient a row, in the rows' order, shape `[R, d]`."""
+        parameters = self._model.parameters(stage)
         order = {int(row): index for index, row in enumerate(rows)}
-        sums = torch.zeros((len(units), sum(tensor.numel() for tensor in parameters)), dtype=torch.float64)
+        by_row = np.empty((len(rows), sum(tensor.numel() for tensor in parameters)), dtype=np.float32)
         for batch in self._features(stage).batches(rows, self._model.compute.tokens_per_batch):
             labels = torch.from_numpy(self._data.labels[batch.rows]).to(self._model.compute.device)
-            parts = gradients(batch, labels, parameters, pooled=stage == "head").to("cpu", torch.float64)
-            sums.index_add_(0, place[[order[int(row)] for row in batch.rows]], parts)
-        return sums.numpy()
+            parts = gradients(batch, labels, parameters, pooled=stage == "head")
+            by_row[[order[int(row)] for row in batch.rows]] = parts.cpu().numpy()
+        return by_row
+
+    def _chunks(self, drawn: npt.NDArray[np.int64], most_rows: int) -> list[npt.NDArray[np.int64]]:
+        """The drawn units, a few at a time, so that their rows' gradients fit memory; one unit is never split."""
+        if not len(drawn):
+            return []
+        ends = np.cumsum([len(self._rows_of_unit[unit]) for unit in drawn])
+        return np.split(drawn, np.flatnonzero(np.diff(ends // max(1, most_rows))) + 1)
 
     def _features(self, stage: Stage) -> Features:
         return self._data.prepared.at(stage)
@@ -131,8 +149,3 @@ def _group_rows(units: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np
     """Row numbers of each unit."""
     order = np.argsort(units, kind="stable")
     return np.split(order, np.cumsum(np.bincount(units, minlength=count))[:-1])
-
-
-def _chunks(values: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

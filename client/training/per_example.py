@@ -17,7 +17,8 @@ class PerExampleGradients:
     """Gradients of the cross-entropy of each record with respect to the trained tensors.
 
     Guarantees:
-        Row i depends on record i only: batches have public shapes (`Features.batches`), padding is masked, dropout is
+        Row i depends on record i only: batches have public shapes and a record its own place in them
+        (`Features.batches`), padding is masked, dropout is
         0, and no layer mixes records (batch norm is refused by the plan's check). Nothing is left behind: the hooks'
         buffers are cleared before and after each call, so that a call that failed half way cannot leak into the next.
 
@@ -46,9 +47,10 @@ class PerExampleGradients:
         """
         self._clear()
         try:
-            filled = functional.pad(labels, (0, len(batch.mask) - len(labels)))
+            places = torch.from_numpy(batch.places).to(labels.device)
+            filled = labels.new_zeros(len(batch.mask)).index_put((places,), labels)
             self._backward(batch, filled, pooled)
-            return torch.cat([_grad_sample(tensor, len(filled)) for tensor in parameters], dim=1)[: len(labels)]
+            return torch.cat([_grad_sample(tensor, len(filled)) for tensor in parameters], dim=1)[places]
         finally:
             self._clear()
 

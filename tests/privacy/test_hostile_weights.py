@@ -19,19 +19,20 @@ from common.privacy.plan import PrivacyPlan
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource
-from tests.tiny_base import WORDS
+from tests.tiny_base import WORDS, make_tiny_base
 
 OTHERS = 13
 KNOWN = "the patient had a rash"
-TARGET = OTHERS
 
 
-def patients(target_words: int) -> tuple[list[str], list[int], list[str]]:
-    """OTHERS patients with a text that the coordinator knows, and one more patient with a text of another length."""
+def patients(target_words: int, target: int) -> tuple[list[str], list[int], list[str]]:
+    """OTHERS patients with a text that the coordinator knows, and one more at place `target` with another text."""
     generator = np.random.default_rng(3)
     texts = [KNOWN] * OTHERS
-    texts.append(" ".join(generator.choice(WORDS, size=target_words)))
-    return texts, [index % 2 for index in range(OTHERS + 1)], [str(index) for index in range(OTHERS + 1)]
+    labels = [index % 2 for index in range(OTHERS)]
+    texts.insert(target, " ".join(generator.choice(WORDS, size=target_words)))
+    labels.insert(target, 1)
+    return texts, labels, [f"{index:02d}" for index in range(OTHERS + 1)]
 
 
 def overflowing(model: TrainableModel) -> tuple[np.ndarray, np.ndarray]:
@@ -69,28 +70,31 @@ def hostile(model: TrainableModel, kind: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stage", ["head", "full"])
 @pytest.mark.parametrize("kind", ["scores overflow", "last bit decides", "large", "large basis"])
-@pytest.mark.parametrize("target_words", [1, 12])
+@pytest.mark.parametrize(("target_words", "target"), [(1, OTHERS), (12, OTHERS), (12, 0), (4, 0), (4, 6)])
 def test_one_unit_moves_the_sum_by_itself_alone(
-    tiny_base: Path, dtype: str, stage: str, kind: str, target_words: int
+    tiny_base: Path, dtype: str, stage: str, kind: str, target_words: int, target: int
 ) -> None:
+    """Wherever the unit stands: a text as long as the others' goes into a batch with them, before or behind them."""
     compute = ComputeConfig(dtype=dtype, tokens_per_batch=64)
     plan = make_plan(adapter={"head_rounds": 1, "targets": ("query", "key", "value"), "top_layers": 1})
     model = TrainableModel(load_base(tiny_base, "tiny", compute), plan, compute)
     mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
     weights, basis = hostile(model, kind)
 
-    def clipped_sum(count: int, drawn: list[int]) -> np.ndarray:
-        texts, labels, names = patients(target_words)
-        data = TrainingSet.of(build_records(texts[:count], labels[:count], names[:count]), model, "patient")
+    def clipped_sum(present: list[int], drawn: list[int]) -> np.ndarray:
+        parts = ([part[index] for index in present] for part in patients(target_words, target))
+        data = TrainingSet.of(build_records(*parts), model, "patient")
         model.load(weights, basis)
         with recording(model) as gradients:
-            return DpStep(mechanism, model, data, SeededSource(1)).clipped_sum(np.array(drawn), gradients, stage)
+            units = np.searchsorted(present, drawn)
+            return DpStep(mechanism, model, data, SeededSource(1)).clipped_sum(units, gradients, stage)
 
-    others = list(range(OTHERS))
-    without = clipped_sum(OTHERS, others)
-    assert np.array_equal(clipped_sum(OTHERS + 1, others), without), "present but not drawn"
-    alone = clipped_sum(OTHERS + 1, [TARGET])
-    assert np.array_equal(clipped_sum(OTHERS + 1, [*others, TARGET]) - without, alone), "drawn"
+    everybody = list(range(OTHERS + 1))
+    others = [index for index in everybody if index != target]
+    without = clipped_sum(others, others)
+    assert np.array_equal(clipped_sum(everybody, others), without), "present but not drawn"
+    alone = clipped_sum(everybody, [target])
+    assert np.array_equal(clipped_sum(everybody, everybody) - without, alone), "drawn"
     assert np.linalg.norm(alone.astype(float)) <= mechanism.clip_bound
 
 
@@ -99,4 +103,35 @@ def test_batches_that_follow_the_draw_are_told_apart(tiny_base: Path, monkeypatc
     """The fault that this page guards against, planted: with padding up to the longest drawn record, others change."""
     monkeypatch.setattr(Features, "batches", Features.compact_batches)
     with pytest.raises(AssertionError, match="drawn"):
-        test_one_unit_moves_the_sum_by_itself_alone(tiny_base, "float32", "full", "scores overflow", 12)
+        test_one_unit_moves_the_sum_by_itself_alone(tiny_base, "float32", "full", "scores overflow", 12, OTHERS)
+
+
+@pytest.mark.parametrize("target", [0, 30])
+def test_rows_of_one_batch_do_not_shift_each_other(tmp_path: Path, target: int) -> None:
+    """On some processors ten rows of 90 words computed to other last bits at each place of a batch, with two threads; a
+    head of equal rows and a large basis make as much of it as clipping allows. Now every text keeps its place."""
+    compute = ComputeConfig()
+    task = {"labels": ("a", "b", "c"), "positive_label": "b", "max_tokens": 128}
+    plan = make_plan(task=task, adapter={"rank": 2, "top_layers": 1, "targets": ("query", "value")})
+    model = TrainableModel(
+        load_base(make_tiny_base(tmp_path / "b", hidden=128, positions=128), "b", compute), plan, compute
+    )
+    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
+    generator = np.random.default_rng(3)
+    texts = [" ".join(generator.choice(WORDS, size=90)) for _ in range(31)]
+    trained = {name: np.zeros_like(value) for name, value in model.spec.split(model.start).items()}
+    trained["head.weight"][:] = generator.normal(size=trained["head.weight"].shape[1])
+    trained["head.bias"][:] = generator.normal(size=3)
+
+    basis = np.float32(1e20) * model.basis()
+
+    def clipped_sum(present: list[int]) -> np.ndarray:
+        labels, names = [index % 3 for index in present], [f"{index:02d}" for index in present]
+        data = TrainingSet.of(build_records([texts[index] for index in present], labels, names), model, "patient")
+        model.load(model.spec.join(trained), basis)
+        with recording(model) as gradients:
+            units = np.arange(len(present))
+            return DpStep(mechanism, model, data, SeededSource(1)).clipped_sum(units, gradients, "full")
+
+    others = [index for index in range(31) if index != target]
+    assert np.array_equal(clipped_sum(list(range(31))) - clipped_sum(others), clipped_sum([target]))
