@@ -69,7 +69,7 @@ def _mode_rules(plan: PlanSections) -> Rules:
         ),
         (
             distributed and plan.server != ordinary,
-            "`server` is for mode per-site, but for average_rounds; "
+            "`server` is for mode per-site, except average_rounds; "
             "in mode distributed `optimizer` turns the sum into a step",
         ),
     )

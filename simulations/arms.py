@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.config import parse_config
-from common.errors import ConfigError
+from common.errors import ConfigError, UsageError
 from common.plan import PlanDraft, ServerConfig
 
 NON_PRIVATE = "non-private, pooled"
@@ -35,13 +35,13 @@ def chosen_arms(draft: PlanDraft, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The arms to run: those that are wanted, or all; a plan that trains the head alone has no arms of that kind.
 
     Raises:
-        ConfigError: When a wanted one is not an arm of this plan.
+        UsageError: When a wanted one is not an arm of this plan.
     """
     head_alone = draft.adapter.method == "head"
     known = tuple(arm for arm in ARMS if not (head_alone and arm in (HEAD_POOLED, HEAD_DISTRIBUTED)))
     unknown = [arm for arm in wanted if arm not in known]
     if unknown:
-        raise ConfigError(f"{unknown[0]!r} is no arm of this comparison", hint=f"the arms are: {'; '.join(known)}")
+        raise UsageError(f"{unknown[0]!r} is no arm of this comparison", hint=f"the arms are: {'; '.join(known)}")
     return tuple(arm for arm in known if not wanted or arm in wanted)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from client.data.checks import check_records, check_splits
+from client.data.checks import check_records, check_splits, check_step
 from client.data.records import merge
 from client.training.loop import recording
 from common.adapters.fitness import check_architecture, check_trained
@@ -30,14 +30,26 @@ _WEAK_EPSILON = 10.0
 def check_data(splits: Splits, scenario: Scenario) -> tuple[Finding, ...]:
     """Findings about each hospital's rows and about rows that two parts share; for the researcher's eyes."""
     privacy, labels = scenario.plan.privacy, scenario.plan.task.labels
-    # In mode distributed the divisor stands for all hospitals together.
-    divisor = privacy.divisor / (len(splits.hospitals) if scenario.plan.mode == "distributed" else 1)
+    alone = scenario.plan.mode == "per-site"
     found: list[Finding] = []
     for name, records in zip(site_names(len(splits.hospitals)), splits.hospitals, strict=True):
-        for finding in check_records(records, labels, privacy.unit, privacy.sampling_rate, divisor):
+        step = check_step(records.unit_count(privacy.unit), privacy) if alone else ()
+        for finding in (*check_records(records, labels, privacy.unit), *step):
             found.append(replace(finding, subject=f"{name}: {finding.subject}"))
+    if not alone:
+        units = sum(part.unit_count(privacy.unit) for part in splits.hospitals)
+        found += [
+            replace(finding, subject=f"all hospitals: {finding.subject}") for finding in check_step(units, privacy)
+        ]
+    if scenario.data.files is not None and not scenario.data.files.validation:
+        found.append(_validation_finding(scenario.data.files.validation_fraction))
     parts = {"train": merge(splits.hospitals), "validation": splits.validation, "test": splits.test}
     return (*found, *check_splits(parts))
+
+
+def _validation_finding(share: float) -> Finding:
+    sentence = f"{share:.0%} of train's patients are set apart for validation, and count as public"
+    return Finding("warn", "validation", sentence, "name public files in `data.files.validation`")
 
 
 def check_scenario(scenario: Scenario) -> tuple[Finding, ...]:
@@ -61,7 +73,9 @@ def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Findin
         plan = finish_plan(scenario.plan, len(sites), base.identity, draw_identities(sites))
         model = TrainableModel(base, plan, scenario.compute)
     except CloisterError as error:
-        return (Finding("fail", "plan", error.message, error.hint),)
+        problems = error.problems if isinstance(error, ConfigError) else ()
+        told = [Finding("fail", problem.where, problem.rule, problem.hint) for problem in problems]
+        return tuple(told) or (Finding("fail", "plan", error.message, error.hint),)
     world = World(scenario, plan, base.identity.name, model, splits)
     return (
         *check_trained(model.module, model.spec.dimension, prefix_is_cached=model.prefix_is_cached),

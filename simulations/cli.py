@@ -30,8 +30,9 @@ app = typer.Typer(
     help=(
         "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
         "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
-        "package: `demo`, `adverse-events`.\n\n"
-        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 16 too few sites, 75 try again later."
+        "package: `demo`, `adverse-events`, `adverse-events-record`.\n\n"
+        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 15 secure aggregation aborted, "
+        "16 too few sites, 75 try again later."
     ),
 )
 
@@ -132,7 +133,10 @@ def compare(
         list[float] | None, typer.Option("--epsilon", help="Target ε in place of the scenario's; may be repeated.")
     ] = None,
     arms: Annotated[
-        list[str] | None, typer.Option("--arm", help="Run this arm only, by its name in the table; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--arm", help="Run this arm only: distributed, per-site, or another name of the table; may be repeated."
+        ),
     ] = None,
     overrides: SetOption = None,
     data: DataOption = None,

@@ -127,6 +127,8 @@ def _open_world(scenario: Scenario, console: Console, make_identities: MakeIdent
         say("reading data and loading the base model")
         world = build_world(scenario, _told_now_and_then(say), make_identities)
     refuse_unfit(check_data(world.splits, scenario))
+    if world.plan.privacy.noise_multiplier == 0:
+        console.print("warning: privacy.noise_multiplier is 0: this run has no privacy at all", style="yellow")
     with phases(console) as say:
         say("checking per-record gradients against a plain loop")
         check_gradients(world.model)

@@ -36,6 +36,7 @@ from simulations.baselines import train_with_privacy, train_without_privacy
 from simulations.check import check_data, refuse_unfit
 from simulations.federation import Setting, federate
 from simulations.scenario import Scenario
+from simulations.view import phases
 from simulations.world import World, build_world, finish_plan, open_base, site_names
 
 
@@ -51,7 +52,8 @@ class SeedRun:
 
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self.scenario, self._console = scenario, console
-        with console.status(f"seed {scenario.seed}: data, base model and frozen layers"):
+        with phases(console) as say:
+            say(f"seed {scenario.seed}: data, base model and frozen layers")
             self._world: World = build_world(scenario)
             refuse_unfit(check_data(self._world.splits, scenario))
             self._sites = site_names(len(self._world.splits.hospitals))
@@ -82,7 +84,8 @@ class SeedRun:
         for arm in arms:
             for target in (None,) if arm == NON_PRIVATE else targets:
                 shown = "" if target is None else f", ε {target:g}"
-                with self._console.status(f"seed {self.scenario.seed}: {arm}{shown}"):
+                with phases(self._console) as say:
+                    say(f"seed {self.scenario.seed}: training {arm}{shown}")
                     yield arm, target, self._arm(arm, target)
 
     def _arm(self, arm: str, target: float | None) -> float:

@@ -19,6 +19,7 @@ from common.identity import new_identity, public_name
 from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
 from common.privacy.calibrate import noise_for
 from common.privacy.mechanism import mechanism_of
+from common.secagg.parameters import FEWEST_SITES, Parameters
 from common.trainable import TrainableModel
 from simulations.notes import generate_notes
 from simulations.partition import partition_patients
@@ -141,6 +142,8 @@ def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, identities: Id
         base: Name and digests of the base.
         identities: Of the sites; their public halves are the plan's roster where it masks.
     """
+    if draft.masked:
+        _check_sites(draft, sites)
     sections = draft.model_dump()
     privacy = sections.pop("privacy")
     target, noise = privacy.pop("epsilon"), privacy.pop("noise_multiplier")
@@ -153,6 +156,23 @@ def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, identities: Id
     )
     mechanism_of(plan)
     return plan
+
+
+def _check_sites(draft: PlanDraft, sites: int) -> None:
+    """Say in a scenario's own words what secure aggregation misses, before anything is calibrated for it."""
+    terms = draft.secure_aggregation
+    dropouts, colluders = terms.tolerated_dropouts, terms.tolerated_colluders
+    threshold = sites - dropouts if terms.threshold is None else terms.threshold
+    faults = Parameters(sites, dropouts, colluders, threshold).problems()
+    if sites < FEWEST_SITES:
+        hint = 'use more hospitals, or plan.mode = "per-site" with plan.secure_aggregation.masked = false'
+    else:
+        most = max(0, -(-(sites - colluders) // 2) - 1)
+        hint = f"with {sites} hospitals and {colluders} colluders, tolerated_dropouts may be at most {most}"
+        hint += "; leave threshold out" if terms.threshold is not None else ""
+    if faults:
+        problems = tuple(Problem("plan.secure_aggregation", fault, hint=hint) for fault in faults)
+        raise ConfigError(f"the plan does not fit {sites} hospitals", problems, hint)
 
 
 def _calibrated(draft: PlanDraft, sites: int, target: float) -> float:

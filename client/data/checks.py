@@ -13,7 +13,7 @@ import numpy as np
 
 from client.data.records import UNKNOWN_PATIENT, Integers, Records
 from common.findings import Finding
-from common.plan import Unit
+from common.plan import PrivacyConfig, Unit
 
 _RARE_LABEL = 0.05
 _FEW_REPEATS = 0.01
@@ -24,10 +24,8 @@ _DIVISOR_OFF = 2.0
 _SKEWED = 10.0
 
 
-def check_records(
-    records: Records, labels: Sequence[str], unit: Unit, sampling_rate: float, divisor: float
-) -> tuple[Finding, ...]:
-    """Hold one site's rows against the constants of the plan.
+def check_records(records: Records, labels: Sequence[str], unit: Unit) -> tuple[Finding, ...]:
+    """Hold one site's rows against the plan.
 
     Guarantees:
         Findings hold counts, shares and the plan's own words, never a text, a label of one row or a patient id. The
@@ -38,19 +36,28 @@ def check_records(
         records: The rows to train on.
         labels: The plan's labels in their order.
         unit: The plan's unit of privacy.
-        sampling_rate: q, the chance of a unit to take part in a step.
-        divisor: D, which the noisy sum is divided by; this site's part of it in mode distributed.
     """
     if not len(records):
         return (Finding("fail", "rows", "there are no rows", "point the config at the right files"),)
     return (
         _label_finding(records, labels),
         _balance_finding(records, labels),
-        _draw_finding(records.unit_count(unit), unit, sampling_rate),
-        _divisor_finding(records.unit_count(unit), sampling_rate, divisor),
         _patient_finding(records, unit),
         _repeat_finding(records),
         _length_finding(records),
+    )
+
+
+def check_step(units: int, privacy: PrivacyConfig) -> tuple[Finding, ...]:
+    """Hold what a step draws on average against the constants of the plan.
+
+    Args:
+        units: Patients or records that a step draws from: a site's, or those of all sites in mode distributed.
+        privacy: Sampling rate and divisor.
+    """
+    return (
+        _draw_finding(units, privacy.unit, privacy.sampling_rate),
+        _divisor_finding(units, privacy.sampling_rate, privacy.divisor),
     )
 
 
@@ -94,7 +101,7 @@ def _balance_finding(records: Records, labels: Sequence[str]) -> Finding:
 def _draw_finding(units: int, unit: Unit, sampling_rate: float) -> Finding:
     draw = units * sampling_rate
     sentence = f"a step draws {draw:,.1f} of {units:,} {unit}s on average"
-    mend = "raise `privacy.sampling_rate`, or bring in more data"
+    mend = "raise `plan.privacy.sampling_rate`, or bring in more data"
     if draw < 1:
         return Finding("fail", "draw", f"{sentence}, so most steps are noise only", mend)
     if draw < _SMALL_DRAW:
@@ -108,7 +115,7 @@ def _divisor_finding(units: int, sampling_rate: float, divisor: float) -> Findin
     if 1 / _DIVISOR_OFF <= ratio <= _DIVISOR_OFF:
         return Finding("pass", "divisor", sentence)
     mend = (
-        "set `privacy.divisor` to a round public guess of a site's average draw, never to this count itself; "
+        "set `plan.privacy.divisor` to a round public guess of the average draw, never to this count itself; "
         "far from it, steps are too short or too long"
     )
     return Finding("warn", "divisor", sentence, mend)

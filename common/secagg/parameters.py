@@ -64,8 +64,9 @@ class Parameters:
     def problems(self) -> list[str]:
         """Every rule that is broken, each as one sentence; empty for safe parameters."""
         n, d, c, t = self.sites, self.dropouts, self.colluders, self.threshold
+        if n < FEWEST_SITES:
+            return [f"secure aggregation needs at least {FEWEST_SITES} sites, and there are {n}"]
         rules = (
-            (n < FEWEST_SITES, f"secure aggregation needs at least {FEWEST_SITES} sites, and `sites` is {n}"),
             (
                 n - d - c < 1,
                 f"`tolerated_dropouts` ({d}) and `tolerated_colluders` ({c}) leave no honest noise among {n} sites",

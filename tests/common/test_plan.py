@@ -127,7 +127,7 @@ def test_any_change_gives_another_digest(change: dict[str, Any]) -> None:
         ({"mode": "pooled"}, "mode: input should be 'distributed' or 'per-site'"),
         ({"mode": "distributed", "local_steps": 5}, "`local_steps` must be 1 in mode distributed"),
         ({"mode": "distributed", "local_steps": 1}, "`secure_aggregation.masked` must be true in mode distributed"),
-        ({"mode": "distributed", "server__momentum": 0.5}, "`server` is for mode per-site, but for average_rounds"),
+        ({"mode": "distributed", "server__momentum": 0.5}, "`server` is for mode per-site, except average_rounds"),
         ({"secure_aggregation__session_rounds": 257}, "secure_aggregation.session_rounds"),
         ({"secure_aggregation__threshold": 0}, "secure_aggregation.threshold"),
     ],

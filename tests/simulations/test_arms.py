@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import ConfigError
+from common.errors import ConfigError, UsageError
 from common.plan import PlanDraft
 from simulations.arms import (
     ARMS,
@@ -79,5 +79,5 @@ def test_arms_come_in_the_order_of_the_table() -> None:
     assert chosen_arms(draft(), ("per-site", "distributed")) == ("distributed", "per-site")
     alone = with_head_alone(draft())
     assert set(ARMS) - set(chosen_arms(alone, ())) == {HEAD_POOLED, HEAD_DISTRIBUTED}
-    with pytest.raises(ConfigError, match="is no arm of this comparison"):
+    with pytest.raises(UsageError, match="is no arm of this comparison"):
         chosen_arms(alone, (HEAD_POOLED,))

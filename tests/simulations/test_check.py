@@ -128,7 +128,7 @@ def test_a_weak_promise_is_warned_of(tmp_path: Path, tiny_base: Path, noise: flo
 def test_an_epsilon_out_of_reach_fails_with_its_hint(tmp_path: Path, tiny_base: Path) -> None:
     values = tiny_scenario(tmp_path, tiny_base).model_dump(mode="json")
     values["plan"]["privacy"] |= {"noise_multiplier": None, "epsilon": 1e-9}
-    assert failed(found(Scenario.model_validate(values))) == {"plan"}
+    assert failed(found(Scenario.model_validate(values))) == {"privacy.epsilon"}
 
 
 # --- data ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from common.errors import ConfigError
+from common.errors import ConfigError, UsageError
 from simulations.arms import ARMS, DISTRIBUTED, NON_PRIVATE, PER_SITE
 from simulations.compare import Comparison, Row, compare_arms
 from simulations.scenario import Scenario
@@ -101,7 +101,7 @@ def test_arms_can_be_chosen_by_name(tmp_path: Path, tiny_base: Path, monkeypatch
     scenario = calibrated(tmp_path, tiny_base, "hospitals.count=4")
     comparison = compare_arms(scenario, 1, (), Console(file=io.StringIO()), (PER_SITE, DISTRIBUTED))
     assert [row["arm"] for row in document_of(comparison)["rows"]] == [DISTRIBUTED, PER_SITE]
-    with pytest.raises(ConfigError, match="'federated' is no arm of this comparison"):
+    with pytest.raises(UsageError, match="'federated' is no arm of this comparison"):
         compare_arms(scenario, 1, (), Console(file=io.StringIO()), ("federated",))
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from client.data.checks import check_records, check_splits
+from client.data.checks import check_records, check_splits, check_step
 from client.data.records import build_records
+from common.plan import PrivacyConfig
 
 LABELS = ("none", "event")
 
@@ -17,10 +18,13 @@ def rows(
 
 
 def finding(subject, records, labels=LABELS, unit="patient", sampling_rate=0.5, divisor=50.0):
-    (found,) = (
-        found for found in check_records(records, labels, unit, sampling_rate, divisor) if found.subject == subject
-    )
+    (found,) = (item for item in everything(records, labels, unit, sampling_rate, divisor) if item.subject == subject)
     return found
+
+
+def everything(records, labels=LABELS, unit="patient", sampling_rate=0.5, divisor=50.0):
+    privacy = PrivacyConfig(unit=unit, sampling_rate=sampling_rate, divisor=divisor)
+    return (*check_records(records, labels, unit), *check_step(records.unit_count(unit), privacy))
 
 
 def level_and_sentence(found):
@@ -29,22 +33,22 @@ def level_and_sentence(found):
 
 
 def test_good_data_pass_everywhere():
-    found = check_records(rows(100), LABELS, "patient", 0.5, 50.0)
+    found = everything(rows(100))
     assert [item.subject for item in found] == [
         "labels",
         "balance",
-        "draw",
-        "divisor",
         "rows a patient",
         "repeats",
         "length",
+        "draw",
+        "divisor",
     ]
     assert {item.level for item in found} == {"pass"}
     assert not any(item.mend for item in found)
 
 
 def test_no_rows_fail_and_end_the_check():
-    (found,) = check_records(rows(0), LABELS, "patient", 0.5, 50.0)
+    (found,) = check_records(rows(0), LABELS, "patient")
     assert level_and_sentence(found) == ("fail", "there are no rows")
 
 
@@ -120,7 +124,8 @@ def test_short_texts_are_counted(short, level):
 def test_no_finding_shows_a_row():
     records = rows(9, text=lambda row: "Zebulon7749", patient=lambda row: "Zebulon7749")
     shown = repr(
-        check_records(records, LABELS, "record", 0.01, 9.0) + check_splits({"training": records, "test": records})
+        everything(records, unit="record", sampling_rate=0.01, divisor=9.0)
+        + check_splits({"training": records, "test": records})
     )
     assert "Zebulon" not in shown
 
