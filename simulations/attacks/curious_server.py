@@ -30,6 +30,11 @@ from simulations.attacks.coordinator import HostileCoordinator
 from simulations.attacks.hospitals import Study
 from simulations.attacks.whole_view import Opening
 
+INTRODUCTION = """Four hospitals with made-up numbers; west tells the coordinator all it knows, and one may be missing
+from a round. closed: at most one sum a round came to light, each of two honest hospitals or more, as the plan promises.
+
+"""
+
 FEWEST_IN_A_SUM = 2
 """n - d - c: four hospitals, one missing, one colluding."""
 
@@ -126,6 +131,7 @@ def main() -> int:
     """Try every attack, print the table; 0 when each ended as it must."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     outcomes = []
+    sys.stdout.write(INTRODUCTION)
     for attack in ATTACKS:
         with tempfile.TemporaryDirectory() as folder:
             outcomes.append(try_attack(attack, Path(folder)))
@@ -133,9 +139,9 @@ def main() -> int:
             sys.stdout.write("\nBeyond what is promised: these must succeed.\n\n")
         sys.stdout.write(row(outcomes[-1]))
     wrong = [outcome.attack.name for outcome in outcomes if not outcome.as_promised]
-    sys.stdout.write(
-        f"\n{len(outcomes)} attacks, {len(wrong)} ended otherwise than they must: {', '.join(wrong) or 'none'}\n"
-    )
+    closed = sum(outcome.closed for outcome in outcomes)
+    told = f"not as they must: {', '.join(wrong)}" if wrong else "all as they must"
+    sys.stdout.write(f"\n{len(outcomes)} attacks: {closed} closed, {len(outcomes) - closed} open; {told}\n")
     return 1 if wrong else 0
 
 
