@@ -74,7 +74,7 @@ def test_there_is_a_picture_and_nothing_quotes_a_record(compared: tuple[Comparis
 
 
 def test_each_arm_is_told_of_as_it_finishes(compared: tuple[Comparison, str]) -> None:
-    lines = [line for line in compared[1].splitlines() if line.startswith("seed ")]
+    lines = [line for line in compared[1].splitlines() if ": AUC " in line]
     assert len(lines) == 2 * len(ARMS)
     assert lines[0].startswith("seed 3  non-private, pooled: AUC 0.") or lines[0].endswith(" 1.0000")
     assert lines[-1].startswith("seed 4  head only, distributed, ε 8: AUC ")
