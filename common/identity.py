@@ -38,3 +38,22 @@ def is_signed_by(public: str, purpose: str, content: Any, signature: bytes) -> b
 
 def _signed_bytes(purpose: str, content: Any) -> bytes:  # noqa: ANN401 - any JSON value
     return canonical_bytes(["cloister signature", 1, purpose, content])
+
+
+def is_sound(public: str) -> bool:
+    """Whether a public key is spelled in the one way, and is none for which anybody could sign.
+
+    A point of order 1, 2, 4 or 8 takes one signature for any message; there are five such y coordinates. Bytes that are
+    no point at all take no signature, and need no check here.
+
+    Source: RFC 8032, section 5.1.3 (decoding); Chalkias, Garillot & Nikolaenko 2020, "Taming the many EdDSAs".
+    """
+    y = int.from_bytes(bytes.fromhex(public), "little") & ((1 << 255) - 1)
+    return y < _FIELD and y not in _SMALL_ORDER
+
+
+_FIELD = 2**255 - 19
+_ORDER_EIGHT = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_EIGHT, _FIELD - _ORDER_EIGHT})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.fields import MOST_NAMES
+from common.identity import is_sound
 
 if TYPE_CHECKING:
     from common.plan import Plan, PlanSections
@@ -86,4 +87,9 @@ def impossible_sites(plan: Plan) -> list[str]:
         faults += plan.parameters.problems()
         if len(plan.roster) != plan.sites or len(set(plan.roster.values())) != plan.sites:
             faults.append("`roster` must give each of the sites a public key of its own where updates are masked")
+        faults += [
+            f"`roster.{site}` is no key that one site alone can sign with"
+            for site, key in plan.roster.items()
+            if not is_sound(key)
+        ]
     return faults

@@ -148,7 +148,7 @@ def test_a_finished_plan_needs_its_noise_and_no_target() -> None:
     assert {problem.where for problem in caught.value.problems} == {"privacy.noise_multiplier", "privacy.epsilon"}
 
 
-ROSTER = {f"hospital-{number}": f"{number:064x}" for number in range(4)}
+ROSTER = {f"hospital-{number}": f"{number + 7:064x}" for number in range(4)}
 
 
 def masked_rules(**changes: Any) -> str:
@@ -173,6 +173,7 @@ def test_a_distributed_plan_shares_its_noise_among_the_honest_survivors() -> Non
         ({"roster": {}}, "`roster` must give each of the sites a public key of its own"),
         ({"roster": ROSTER | {"hospital-0": ROSTER["hospital-1"]}}, "a public key of its own"),
         ({"roster": {name: key[:-1] for name, key in ROSTER.items()}}, "roster.hospital-0"),
+        ({"roster": ROSTER | {"hospital-0": "01" + "00" * 31}}, "`roster.hospital-0` is no key that one site alone"),
         ({"secure_aggregation__tolerated_dropouts": 3}, "leave no honest noise among 4 sites"),
         ({"secure_aggregation__threshold": 2}, "must be from sites - tolerated_dropouts (3) to sites (4)"),
         ({"secure_aggregation__threshold": 5}, "must be from sites - tolerated_dropouts (3) to sites (4)"),
@@ -184,5 +185,5 @@ def test_unsafe_secure_aggregation_is_refused(change: dict[str, Any], rule: str)
 
 
 def test_a_masked_plan_has_no_more_sites_than_a_message_can_name() -> None:
-    roster = {f"site-{number:03d}": f"{number:064x}" for number in range(513)}
+    roster = {f"site-{number:03d}": f"{number + 7:064x}" for number in range(513)}
     assert "`sites` (513) must be at most 512" in masked_rules(sites=513, roster=roster)
