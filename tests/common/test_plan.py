@@ -148,7 +148,7 @@ def test_a_finished_plan_needs_its_noise_and_no_target() -> None:
     assert {problem.where for problem in caught.value.problems} == {"privacy.noise_multiplier", "privacy.epsilon"}
 
 
-ROSTER = {f"hospital-{number}": f"{number + 7:064x}" for number in range(4)}
+ROSTER = {f"hospital-{number}": f"{number:04x}" + "11" * 30 for number in range(4)}
 
 
 def masked_rules(**changes: Any) -> str:
@@ -185,5 +185,5 @@ def test_unsafe_secure_aggregation_is_refused(change: dict[str, Any], rule: str)
 
 
 def test_a_masked_plan_has_no_more_sites_than_a_message_can_name() -> None:
-    roster = {f"site-{number:03d}": f"{number + 7:064x}" for number in range(513)}
+    roster = {f"site-{number:03d}": f"{number:04x}" + "11" * 30 for number in range(513)}
     assert "`sites` (513) must be at most 512" in masked_rules(sites=513, roster=roster)

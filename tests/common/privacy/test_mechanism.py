@@ -18,7 +18,7 @@ HALF = 2**31
 
 
 def plan_of(sites: int = 4, dropouts: int = 1, colluders: int = 1, **changes) -> Plan:
-    roster = {f"s{number}": f"{number + 1:064x}" for number in range(sites)}
+    roster = {f"s{number}": f"{number:04x}" + "11" * 30 for number in range(sites)}
     terms = {"masked": True, "tolerated_dropouts": dropouts, "tolerated_colluders": colluders}
     settings = {"mode": "distributed", "local_steps": 1, "sites": sites, "roster": roster, "secure_aggregation": terms}
     return make_plan(**{**settings, **changes})
