@@ -50,7 +50,7 @@ def report_of(plan: Plan, rounds: int = 3, chosen: str = "best", chosen_round: i
 
 def distributed_plan(**changes: Any) -> Plan:
     """A plan in mode distributed for five sites, of which one may be missing and one disloyal."""
-    roster = {f"site-{number}": f"{number}" * 64 for number in range(5)}
+    roster = {f"site-{number}": f"{number + 1}" * 64 for number in range(5)}
     terms = {"masked": True, "tolerated_dropouts": 1, "tolerated_colluders": 1}
     sections = {"mode": "distributed", "local_steps": 1, "sites": 5, "roster": roster, "secure_aggregation": terms}
     return make_plan(**sections | changes)
