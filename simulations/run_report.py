@@ -106,6 +106,8 @@ def _condition(plan: Plan) -> str:
     """On what a guarantee stands besides the noise of one's own."""
     if plan.mode == "per-site":
         return ""
+    if plan.parameters.colluders == 0:
+        return ", against the coordinator but not against another hospital, which knows its own noise"
     return f", while at most {plan.parameters.colluders} of {plan.sites} hospitals collude with the coordinator"
 
 

@@ -199,3 +199,10 @@ def test_the_code_on_the_card_loads_the_exported_folder(tiny_base, tmp_path, mon
     exec(compile(code.replace("path/to/the/base", str(tiny_base)), "model-card.md", "exec"), names)  # noqa: S102
     np.testing.assert_allclose(names["probabilities"](texts).numpy(), expected, atol=1e-5)
     assert names["notes"]["labels"] == list(plan.task.labels)
+
+
+def test_without_tolerated_colluders_the_card_says_against_whom_nothing_holds() -> None:
+    terms = {"masked": True, "tolerated_dropouts": 1, "tolerated_colluders": 0}
+    said = "nor against another hospital, which can take its own noise off the sum"
+    assert said in prose(model_card(report_of(distributed_plan(secure_aggregation=terms))))
+    assert said not in prose(model_card(report_of(distributed_plan())))

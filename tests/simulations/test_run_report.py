@@ -45,6 +45,8 @@ def test_the_cost_of_mode_distributed_says_how_many_may_collude() -> None:
     assert "of each hospital\n" in last_lines(Path("run"), report_of(make_plan()))
     said = "for each patient of each hospital, while at most 1 of 5 hospitals collude with the coordinator\n"
     assert said in last_lines(Path("run"), report_of(distributed_plan()))
+    nobody = distributed_plan(secure_aggregation={"masked": True, "tolerated_colluders": 0})
+    assert "not against another hospital, which knows its own noise" in last_lines(Path("run"), report_of(nobody))
 
 
 def test_the_mechanism_is_that_of_the_mode() -> None:
