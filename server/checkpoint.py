@@ -7,29 +7,17 @@ beside it would add nothing but a way to resume from the wrong round.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
-from common.canonical import canonical_bytes
 from common.errors import IntegrityError
-from common.files import write_durably
+from server.sealed_arrays import Arrays, read_arrays, write_arrays
 from server.state import BestModel, Evaluation, GlobalModel, RoundSummary, ServerState, as_json
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 FORMAT_VERSION = 1
-
-_METADATA_KEY = "cloister"
-_LENGTH_BYTES = 8
-
-Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
 def save_checkpoint(folder: Path, state: ServerState, plan_digest: str) -> None:
@@ -40,10 +28,8 @@ def save_checkpoint(folder: Path, state: ServerState, plan_digest: str) -> None:
         state: Of the round that has just finished.
         plan_digest: The plan that the run belongs to.
     """
-    arrays = _arrays(state)
     document = {"format_version": FORMAT_VERSION, "plan_digest": plan_digest, **_document(state)}
-    sealed = canonical_bytes({"document": document, "sha256": _seal(document, arrays)})
-    write_durably(folder / CHECKPOINT_NAME, save(arrays, {_METADATA_KEY: sealed.decode("ascii")}))
+    write_arrays(folder / CHECKPOINT_NAME, _arrays(state), document)
 
 
 def load_checkpoint(folder: Path, plan_digest: str) -> ServerState | None:
@@ -83,8 +69,7 @@ def _arrays(state: ServerState) -> Arrays:
     arrays.update({f"recent.{position}": values for position, values in enumerate(state.recent)})
     if state.best is not None:
         arrays.update({"best.weights": state.best.model.weights, "best.basis": state.best.model.basis})
-    # safetensors writes the memory as it lies, so a view with strides would be written in the wrong order.
-    return {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    return arrays
 
 
 def _document(state: ServerState) -> dict[str, Any]:
@@ -97,30 +82,14 @@ def _document(state: ServerState) -> dict[str, Any]:
     }
 
 
-def _seal(document: Mapping[str, Any], arrays: Arrays) -> str:
-    """SHA-256 over everything that is read back: the document, and name, type, shape and bytes of each array."""
-    hasher = hashlib.sha256(canonical_bytes(document))
-    for name, values in sorted(arrays.items()):
-        hasher.update(canonical_bytes([name, values.dtype.str, list(values.shape)]))
-        hasher.update(values.tobytes())
-    return hasher.hexdigest()
-
-
 def _unseal(content: bytes, path: Path) -> tuple[dict[str, Any], Arrays]:
-    try:
-        arrays = load(content)
-        header_end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-        header = json.loads(content[_LENGTH_BYTES:header_end])
-        sealed = json.loads(header["__metadata__"][_METADATA_KEY])
-        document, seal = sealed["document"], sealed["sha256"]
-        whole = seal == _seal(document, arrays)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
-        whole, document, arrays = False, {}, {}
-    if not whole:
+    found = read_arrays(content)
+    if found is None:
         raise IntegrityError(
             f"checkpoint {path} is damaged: its content does not match its checksum",
             hint="restore it from a backup; sites stay charged for what they did, so do not start over lightly",
         )
+    arrays, document = found
     return document, arrays
 
 

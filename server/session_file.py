@@ -6,32 +6,20 @@ session are sealed, and the sum is masked.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
-from common.canonical import canonical_bytes
 from common.errors import IntegrityError
 from common.fields import Bytes, Ring
-from common.files import write_durably
 from common.plan import Plan
 from common.secagg.messages import SessionRoster, SessionShares, join
 from common.wire import decode, encode
+from server.sealed_arrays import Arrays, read_arrays, write_arrays
 from server.secagg import Session
 
 SESSION_NAME = "session.safetensors"
 PENDING_NAME = "pending-sum.safetensors"
-
-_METADATA_KEY = "cloister"
-_LENGTH_BYTES = 8
-
-Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +43,7 @@ def save_session(folder: Path, session: Session) -> None:
     """Write a session down before its first round."""
     arrays: Arrays = {"roster": join([encode(session.roster)])}
     arrays |= {f"shares.{site}": join([encode(shares)]) for site, shares in session.dealt.items()}
-    _write(folder / SESSION_NAME, arrays, {"sites": sorted(session.dealt)})
+    write_arrays(folder / SESSION_NAME, arrays, {"sites": sorted(session.dealt)})
 
 
 def load_session(folder: Path, plan: Plan) -> Session | None:
@@ -79,13 +67,15 @@ def load_session(folder: Path, plan: Plan) -> Session | None:
 
 def forget_session(folder: Path) -> None:
     """Give the session up: the next round opens another."""
-    _write(folder / SESSION_NAME, {}, {})
+    write_arrays(folder / SESSION_NAME, {}, {})
 
 
 def save_pending(folder: Path, pending: PendingSum) -> None:
     """Write a sum down before anybody is told who is in it."""
     document = {"order_digest": pending.order_digest, "survivors": list(pending.survivors)}
-    _write(folder / PENDING_NAME, {"masked_total": pending.masked_total, "signatures": pending.signatures}, document)
+    write_arrays(
+        folder / PENDING_NAME, {"masked_total": pending.masked_total, "signatures": pending.signatures}, document
+    )
 
 
 def load_pending(folder: Path, order_digest: str) -> PendingSum | None:
@@ -101,31 +91,12 @@ def load_pending(folder: Path, order_digest: str) -> PendingSum | None:
     return PendingSum(order_digest, tuple(document["survivors"]), arrays["signatures"], arrays["masked_total"])
 
 
-def _write(path: Path, arrays: Arrays, document: dict[str, Any]) -> None:
-    sealed = canonical_bytes({"document": document, "sha256": _seal(document, arrays)})
-    write_durably(path, save(arrays, {_METADATA_KEY: sealed.decode("ascii")}))
-
-
 def _read(path: Path) -> tuple[Arrays, dict[str, Any]] | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    try:
-        arrays = load(content)
-        header_end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-        sealed = json.loads(json.loads(content[_LENGTH_BYTES:header_end])["__metadata__"][_METADATA_KEY])
-        whole = sealed["sha256"] == _seal(sealed["document"], arrays)
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
-        whole, arrays, sealed = False, {}, {}
-    if not whole:
+    found = read_arrays(content)
+    if found is None:
         raise IntegrityError(f"{path} is damaged", hint="delete it: the round in progress is lost, and stays charged")
-    return arrays, sealed["document"]
-
-
-def _seal(document: dict[str, Any], arrays: Arrays) -> str:
-    hasher = hashlib.sha256(canonical_bytes(document))
-    for name, values in sorted(arrays.items()):
-        hasher.update(canonical_bytes([name, values.dtype.str, list(values.shape)]))
-        hasher.update(values.tobytes())
-    return hasher.hexdigest()
+    return found
