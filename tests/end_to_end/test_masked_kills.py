@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import client.sealed_file
-import server.checkpoint
-import server.session_file
+import server.sealed_arrays
 from common.errors import IntegrityError
 from common.fields import RefusalCode
 from common.messages import Refusal, RoundOrder
@@ -120,8 +119,7 @@ def life(monkeypatch: pytest.MonkeyPatch):
     """One life of the coordinator, and of the sites unless their doors are given."""
 
     def live(hospitals: Hospitals, watch: Watch, killer: Killer, doors=None, *, resume=False, observer=lambda _: None):
-        monkeypatch.setattr(server.checkpoint, "write_durably", mortal_write(killer))
-        monkeypatch.setattr(server.session_file, "write_durably", mortal_write(killer))
+        monkeypatch.setattr(server.sealed_arrays, "write_durably", mortal_write(killer))
         if doors is None:
             monkeypatch.setattr(client.sealed_file, "write_durably", mortal_write(killer))
             doors = hospitals.doors()

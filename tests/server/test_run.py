@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import server.checkpoint
+import server.sealed_arrays
 from common.errors import (
     CloisterError,
     ConfigError,
@@ -331,7 +331,7 @@ def killed_setup(start, formula_answer, monkeypatch):
             path.write_bytes(content)  # one step as far as this test can see; without waiting for the disk
             killer("after write")
 
-        monkeypatch.setattr(server.checkpoint, "write_durably", write_or_die)
+        monkeypatch.setattr(server.sealed_arrays, "write_durably", write_or_die)
 
         def refresh(weights, basis):
             killer("refresh")
