@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import IntegrityError
 from common.messages import Refusal, RoundOrder, RoundReply
 from common.transport import Transport
-from common.wire import decode, encode, frame_bound
+from common.wire import encode, frame_bound
 from server.aggregation.base import Vector
 from server.gather import Gathered
+from server.replies import Scope
 from server.running_sum import RunningSum
 from server.state import FaultKind
 
@@ -58,7 +58,7 @@ class Intake:
 
     def __init__(self, order: RoundOrder, sites: Sequence[str]) -> None:
         self._order = order
-        self._sites = frozenset(sites)
+        self._scope = Scope(frozenset(sites), order.plan_digest, order.round_number)
         self._limit_bytes = frame_bound(len(order.weights))
         self._sum = RunningSum(len(order.weights))
         # Digests tell a repeated answer from a different one without keeping any site's update.
@@ -95,27 +95,14 @@ class Intake:
         if fault is not None:
             self._faults[fault] += 1
 
-    def _take(self, site: str, answer: bytes) -> FaultKind | None:
-        if site not in self._sites:
-            return "unknown-site"
-        try:
-            message = decode(answer, RoundReply, Refusal, limit_bytes=self._limit_bytes)
-        except IntegrityError:
-            return "unreadable"
-        if message.site != site:
-            return "wrong-site"
-        if message.plan_digest != self._order.plan_digest:
-            return "other-plan"
-        if isinstance(message, Refusal):
-            return self._take_refusal(message)
-        return self._take_reply(message, answer)
-
-    def _take_refusal(self, refusal: Refusal) -> FaultKind | None:
-        # Round 0 is what a site writes that could not read which round it was.
-        if refusal.round_number not in (0, self._order.round_number):
-            return "other-round"
-        self._refused.setdefault(refusal.site, refusal.code)
-        return None
+    def _take(self, site: str, data: bytes) -> FaultKind | None:
+        answer = self._scope.read(site, data, RoundReply, self._limit_bytes)
+        if isinstance(answer, str):
+            return answer
+        if isinstance(answer, Refusal):
+            self._refused.setdefault(answer.site, answer.code)
+            return None
+        return self._take_reply(answer, data)
 
     def _take_reply(self, reply: RoundReply, answer: bytes) -> FaultKind | None:
         if reply.round_number != self._order.round_number:

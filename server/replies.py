@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from common.errors import IntegrityError
@@ -29,6 +30,38 @@ class SiteAnswer(Protocol):
 
 
 Answer = TypeVar("Answer", bound=SiteAnswer)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an answer must belong to.
+
+    Args:
+        sites: Who was asked.
+        plan_digest: The plan that the answer is about.
+        round_number: The round that it is about.
+    """
+
+    sites: Collection[str]
+    plan_digest: str
+    round_number: int
+
+    def read(self, site: str, data: bytes, kind: type[Answer], limit_bytes: int) -> Answer | Refusal | FaultKind:
+        """A readable answer of this kind by that site about this plan, or a refusal of this round, or what is wrong."""
+        if site not in self.sites:
+            return "unknown-site"
+        try:
+            answer = cast(Answer | Refusal, decode(data, cast(Any, kind), Refusal, limit_bytes=limit_bytes))
+        except IntegrityError:
+            return "unreadable"
+        if answer.site != site:
+            return "wrong-site"
+        if answer.plan_digest != self.plan_digest:
+            return "other-plan"
+        # Round 0 is what a site writes where a request names no round, or could not be read.
+        if isinstance(answer, Refusal) and answer.round_number not in (0, self.round_number):
+            return "other-round"
+        return answer
 
 
 class Exchanges:
@@ -80,12 +113,13 @@ class Exchanges:
             limit_bytes: Longest answer that is read.
         """
         self.bytes_out += sum(len(request) for request in requests.values())
+        scope = Scope(requests.keys(), self._plan_digest, self._round_number)
         counted: dict[str, bytes] = {}
         refused: dict[str, str] = {}
         for site, data in self._transport.exchange(requests):
             self.bytes_in += len(data)
-            answer = self._read(data, kind, limit_bytes) if site in requests else "unknown-site"
-            fault = self._fault_of(site, answer, fault_of)
+            answer = scope.read(site, data, kind, limit_bytes)
+            fault = _fault(answer, fault_of)
             digest = hashlib.sha256(data).digest()
             if fault is None and counted.get(site, digest) != digest:
                 fault = "conflicting-reply"
@@ -99,22 +133,8 @@ class Exchanges:
         # A kept refusal wins over what this exchange adds.
         self._refused = {site: code for site, code in refused.items() if site not in counted} | self._refused
 
-    def _read(self, data: bytes, kind: type[Answer], limit_bytes: int) -> Answer | Refusal | FaultKind:
-        try:
-            return cast(Answer | Refusal, decode(data, cast(Any, kind), Refusal, limit_bytes=limit_bytes))
-        except IntegrityError:
-            return "unreadable"
 
-    def _fault_of(
-        self, site: str, answer: Answer | Refusal | FaultKind, fault_of: Callable[[Answer], FaultKind | None]
-    ) -> FaultKind | None:
-        if isinstance(answer, str):
-            return answer
-        if answer.site != site:
-            return "wrong-site"
-        if answer.plan_digest != self._plan_digest:
-            return "other-plan"
-        if isinstance(answer, Refusal):
-            # Round 0 is what a site writes where a request names no round, or could not be read.
-            return None if answer.round_number in (0, self._round_number) else "other-round"
-        return fault_of(answer)
+def _fault(answer: Answer | Refusal | FaultKind, fault_of: Callable[[Answer], FaultKind | None]) -> FaultKind | None:
+    if isinstance(answer, str):
+        return answer
+    return None if isinstance(answer, Refusal) else fault_of(answer)
