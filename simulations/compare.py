@@ -90,10 +90,10 @@ def compare_arms(
     results: dict[tuple[str, float | None], list[float]] = {}
     folder: Path | None = None
     for seed in range(scenario.seed, scenario.seed + seeds):
-        seed_run = SeedRun(scenario.model_copy(update={"seed": seed}), console)
+        seed_run = SeedRun(scenario.model_copy(update={"seed": seed}), console, arms)
         folder = folder or new_folder(Path(scenario.output), f"{scenario.plan.name}-comparison")
         seed_run.folder = folder / f"seed-{seed}"
-        for arm, spent, value in seed_run.all_arms(arms, targets):
+        for arm, spent, value in seed_run.all_arms(targets):
             results.setdefault((arm, spent), []).append(value)
             console.print(
                 f"seed {seed}  {arm}{'' if spent is None else f', ε {spent:g}'}: {metric_of(scenario)} {value:.4f}",

@@ -21,6 +21,8 @@ from common.randomness import SecretSource
 from common.trainable import Prepared, TrainableModel
 from server.evaluation import PublicEvaluator
 from simulations.arms import (
+    ALONE,
+    ARMS,
     DISTRIBUTED,
     HEAD_DISTRIBUTED,
     HEAD_POOLED,
@@ -50,38 +52,37 @@ class SeedRun:
 
     folder: Path
 
-    def __init__(self, scenario: Scenario, console: Console) -> None:
-        self.scenario, self._console = scenario, console
+    def __init__(self, scenario: Scenario, console: Console, arms: tuple[str, ...] = tuple(ARMS)) -> None:
+        self.scenario, self._console, self._arms = scenario, console, arms
         with phases(console) as say:
             say(f"seed {scenario.seed}: data, base model and frozen layers")
             self._world: World = build_world(scenario)
             refuse_unfit(check_data(self._world.splits, scenario))
             self._sites = site_names(len(self._world.splits.hospitals))
-            self._drafts = self._arm_drafts(len(self._sites))
+            self._drafts = {kind: self._draft(kind) for kind in dict.fromkeys(map(_kind, arms))}
             self._models = {
-                arm: TrainableModel(open_base(scenario), draft, scenario.compute) for arm, draft in self._drafts.items()
+                kind: TrainableModel(open_base(scenario), draft, scenario.compute)
+                for kind, draft in self._drafts.items()
             }
             self._hospitals = [self._prepare(part.texts) for part in self._world.splits.hospitals]
             self._validation = self._prepare(self._world.splits.validation.texts)
             self._test = self._prepare(self._world.splits.test.texts)
 
-    def _arm_drafts(self, sites: int) -> dict[str, PlanDraft]:
-        """The kinds of plan: the same values, but what a round trains differs."""
-        draft = self.scenario.plan
+    def _draft(self, kind: str) -> PlanDraft:
+        """A plan of one kind: the same values, but what a round trains differs."""
+        draft, sites = self.scenario.plan, len(self._sites)
+        if kind == PER_SITE:
+            return as_per_site(draft, sites, self.scenario.compare.per_site_steps)
         distributed = as_distributed(draft, sites)
-        return {
-            DISTRIBUTED: distributed,
-            PER_SITE: as_per_site(draft, sites, self.scenario.compare.per_site_steps),
-            HEAD_DISTRIBUTED: with_head_alone(distributed),
-        }
+        return with_head_alone(distributed) if kind == HEAD_DISTRIBUTED else distributed
 
     def _prepare(self, texts: tuple[str, ...]) -> Prepared:
         model = self._world.model
         return model.prepare(texts, stages=("head", *(stage for stage in model.stages if stage != "head")))
 
-    def all_arms(self, arms: tuple[str, ...], targets: tuple[float, ...]) -> Iterator[tuple[str, float | None, float]]:
+    def all_arms(self, targets: tuple[float, ...]) -> Iterator[tuple[str, float | None, float]]:
         """Every arm's name, ε and test metric, as they finish."""
-        for arm in arms:
+        for arm in self._arms:
             for target in (None,) if arm == NON_PRIVATE else targets:
                 shown = "" if target is None else f", ε {target:g}"
                 with phases(self._console) as say:
@@ -92,13 +93,11 @@ class SeedRun:
         """The test metric of one arm."""
         if target is None:
             return self._without_privacy()
-        match arm:
-            case "DP-SGD, alone":
-                return float(np.mean([self._in_one_place(arm, target, [number]) for number in self._numbers]))
-            case "distributed" | "per-site" | "head only, distributed":
-                return self._federated(arm, target)
-            case _:
-                return self._in_one_place(arm, target, self._numbers)
+        if arm in (DISTRIBUTED, PER_SITE, HEAD_DISTRIBUTED):
+            return self._federated(arm, target)
+        if arm == ALONE:
+            return float(np.mean([self._in_one_place(arm, target, [number]) for number in self._numbers]))
+        return self._in_one_place(arm, target, self._numbers)
 
     @property
     def _numbers(self) -> list[int]:
@@ -175,8 +174,10 @@ class SeedRun:
 
 
 def _kind(arm: str) -> str:
-    """The kind of plan whose steps an arm in one place takes."""
-    return HEAD_DISTRIBUTED if arm == HEAD_POOLED else DISTRIBUTED
+    """The kind of plan whose steps an arm takes."""
+    if arm in (HEAD_POOLED, HEAD_DISTRIBUTED):
+        return HEAD_DISTRIBUTED
+    return PER_SITE if arm == PER_SITE else DISTRIBUTED
 
 
 def _features(parts: list[Features | None]) -> Features | None:

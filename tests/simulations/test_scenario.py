@@ -4,6 +4,7 @@ import pytest
 
 import simulations.scenario
 from common.errors import ConfigError, UsageError
+from simulations.arms import as_distributed, as_per_site
 from simulations.scenario import load_scenario, scenario_from_values
 from tests.tiny_scenario import write_tiny_scenario
 
@@ -228,3 +229,11 @@ def test_an_override_without_a_value_takes_the_key_out(tmp_path: Path) -> None:
     )
     assert (changed.plan.privacy.epsilon, changed.plan.privacy.noise_multiplier) == (None, 2.0)
     assert changed.base == str(folder / "models" / "b")
+
+
+def test_every_scenario_of_the_package_can_be_compared() -> None:
+    """The last line of the demo says so: its steps must split into the rounds of the arm per-site."""
+    for path in sorted((Path(simulations.scenario.__file__).parent / "scenarios").glob("*.toml")):
+        scenario = load_scenario(path)
+        as_per_site(scenario.plan, 4, scenario.compare.per_site_steps)
+        as_distributed(scenario.plan, 4)

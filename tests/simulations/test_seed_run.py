@@ -34,14 +34,14 @@ class Watched:
     def __init__(self, folder: Path, base: Path, patch: pytest.MonkeyPatch) -> None:
         self.settings: dict[str, Setting] = {}
         self.places: dict[str, list[tuple[Any, PrivacyPlan, str]]] = {}
-        self.run = SeedRun(calibrated(folder, base), Console(file=io.StringIO()))
-        self.run.folder = folder / "arms"
         self._arm = ""
         patch.setattr(simulations.seed_run, "federate", self.federate)
         patch.setattr(simulations.seed_run, "train_with_privacy", self.train)
         for arm in (POOLED, POOLED_NOISIER, DISTRIBUTED, PER_SITE, ALONE, HEAD_POOLED, HEAD_DISTRIBUTED):
             self._arm = arm
-            list(self.run.all_arms((arm,), (8.0,)))
+            run = SeedRun(calibrated(folder / arm, base), Console(file=io.StringIO()), (arm,))
+            run.folder = folder / arm / "arms"
+            list(run.all_arms((8.0,)))
 
     def federate(self, setting: Setting) -> Any:
         self.settings[self._arm] = self.outcome = self.model = setting
