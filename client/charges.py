@@ -17,9 +17,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from client.sealed_file import read_sealed, write_sealed
+from client.sealed_file import read_entry, write_sealed
 from common.config import Names, StrictConfig
 from common.errors import IntegrityError, RefusedError
 from common.fields import RefusalCode
@@ -216,17 +216,10 @@ class Charges:
         self._entry = entry
 
     def _read(self) -> tuple[_Entry, bytes]:
-        content = read_sealed(self._path)
-        if content is None:
-            raise self._unfit("is damaged")
-        header, answer = content
-        try:
-            entry = _Entry.model_validate_json(header)
-        except ValidationError:
-            raise self._unfit("is not one that this version writes") from None
-        if (entry.plan_digest, entry.site) != (self.plan_digest, self.site) or entry.last_round > self._rounds:
-            raise self._unfit("belongs to another plan or site")
-        return entry, answer
+        return read_entry(self._path, _Entry, self._unfit, self._is_ours)
+
+    def _is_ours(self, entry: _Entry) -> bool:
+        return (entry.plan_digest, entry.site) == (self.plan_digest, self.site) and entry.last_round <= self._rounds
 
     def _unfit(self, rule: str) -> IntegrityError:
         return IntegrityError(f"the book of charges {self._path} {rule}", hint=_HINT)

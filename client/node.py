@@ -11,12 +11,14 @@ import structlog
 
 from client.charges import Charges
 from client.outbox import Leaving, Outbox, Released
-from client.secagg import RoundTerms, SiteHalf
+from client.secagg import SiteHalf
+from client.session_view import RoundTerms
 from common.errors import CloisterError, ConfigError, IntegrityError
 from common.fields import SITE_NAME, RefusalCode
 from common.identity import SIGNATURE_BYTES
 from common.messages import Order, Refusal, RoundOrder, RoundReply
 from common.plan import Plan
+from common.secagg.keys import keys_size
 from common.secagg.messages import (
     CoordinatorMessage,
     MaskedOrder,
@@ -24,7 +26,6 @@ from common.secagg.messages import (
     SessionInvite,
     SessionRoster,
     SurvivorSet,
-    keys_size,
 )
 from common.secagg.sealing import SEALED_BYTES
 from common.wire import decode, frame_bound

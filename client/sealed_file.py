@@ -8,11 +8,18 @@ The checksum finds damage. It does not stop somebody who edits the file or resto
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from common.canonical import canonical_bytes
+from common.config import StrictConfig
+from common.errors import IntegrityError
 from common.files import write_durably
+
+Entry = TypeVar("Entry", bound=StrictConfig)
 
 _CHECKSUM_BYTES = 32
 _PRIVATE_MODE = 0o600
@@ -22,6 +29,33 @@ def write_sealed(path: Path, header: dict[str, Any], payload: bytes = b"") -> No
     """Replace the file durably; only its owner may read it."""
     body = canonical_bytes(header) + b"\n" + payload
     write_durably(path, body + hashlib.sha256(body).digest(), mode=_PRIVATE_MODE)
+
+
+def read_entry(
+    path: Path, kind: type[Entry], unfit: Callable[[str], IntegrityError], belongs: Callable[[Entry], bool]
+) -> tuple[Entry, bytes]:
+    """Header as an object of this kind, and payload.
+
+    Args:
+        path: The file; must exist.
+        kind: What the header is.
+        unfit: The error for a broken rule.
+        belongs: Whether the header is of this plan and site.
+
+    Raises:
+        IntegrityError: As `unfit` makes it, when the file is damaged, of another version, or belongs elsewhere.
+    """
+    content = read_sealed(path)
+    if content is None:
+        raise unfit("is damaged")
+    header, payload = content
+    try:
+        entry = kind.model_validate_json(header)
+    except ValidationError:
+        raise unfit("is not one that this version writes") from None
+    if not belongs(entry):
+        raise unfit("belongs to another plan or site")
+    return entry, payload
 
 
 def read_sealed(path: Path) -> tuple[bytes, bytes] | None:

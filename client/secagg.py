@@ -5,7 +5,6 @@ docs/protocol.md numbers the steps. Nothing here trusts the coordinator, who rel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.refusals import TooFewSitesAgreeError, UnsafeRequestError
 from client.session import SessionBook
-from client.session_view import SessionView
+from client.session_view import RoundTerms, SessionView
 from common.errors import IntegrityError, ProtocolError
 from common.fields import Bytes, RefusalCode
 from common.identity import SIGNATURE_BYTES, is_signed_by, public_name, sign
@@ -43,19 +42,6 @@ from common.secagg.messages import (
 )
 from common.secagg.roster import checked_parts
 from common.secagg.sealing import SEALED_BYTES, SharePair
-
-
-@dataclass(frozen=True)
-class RoundTerms:
-    """What a site must remember of a round's order, durably, to go on with the round.
-
-    Attributes:
-        context: As `round_context` gives it.
-        cohort: Sites whose masks are in the round.
-    """
-
-    context: str
-    cohort: tuple[str, ...]
 
 
 class SiteHalf:
@@ -117,15 +103,18 @@ class SiteHalf:
             self._book.begin(invite)
         return self._signed_keys(invite)
 
-    def _signed_keys(self, span: SessionInvite | SessionRoster) -> SessionKeys:
+    def _signed_keys(self, invite: SessionInvite) -> SessionKeys:
+        scalars = (self._plan_digest, invite.session, invite.first_round, invite.rounds, self._site)
+        unsigned = SessionKeys(*scalars, self._own_keys(), join([]))
+        signature = sign(self._identity, KEY_PURPOSE, unsigned.signed_content())
+        return SessionKeys(*scalars, unsigned.keys, join([signature]))
+
+    def _own_keys(self) -> Bytes:
         secret = self._book.secret
         parts = [public_bytes(secret.channel_key())]
         for number in self._book.rounds:
             parts += [public_bytes(secret.mask_key(number)), seed_commitment(secret.self_seed(number))]
-        scalars = (self._plan_digest, span.session, span.first_round, span.rounds, self._site)
-        unsigned = SessionKeys(*scalars, join(parts), join([]))
-        signature = sign(self._identity, KEY_PURPOSE, unsigned.signed_content())
-        return SessionKeys(*scalars, unsigned.keys, join([signature]))
+        return join(parts)
 
     def shares(self, roster: SessionRoster) -> SessionShares:
         """Step 4: check everybody's keys, and deal each neighbour its shares of every round's two secrets.
@@ -150,7 +139,7 @@ class SiteHalf:
             parts = checked_parts(roster, self._plan.roster)
         except ProtocolError as error:
             raise UnsafeRequestError("bad-keys", error.message) from None
-        if self._site not in parts or parts[self._site].keys.tobytes() != self._signed_keys(roster).keys.tobytes():
+        if self._site not in parts or parts[self._site].keys.tobytes() != self._own_keys().tobytes():
             raise UnsafeRequestError("bad-keys", "this site's own keys are not in the roster")
 
     def terms(self, order: MaskedOrder) -> RoundTerms:

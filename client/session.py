@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from client.sealed_file import read_sealed, write_sealed
+from client.sealed_file import read_entry, write_sealed
 from common.config import StrictConfig
 from common.errors import IntegrityError
 from common.plan import Hexadecimal
@@ -110,17 +110,11 @@ class SessionBook:
         self._entry, self.roster = entry, roster
 
     def _read(self) -> tuple[_Entry, SessionRoster | None]:
-        content = read_sealed(self._path)
-        if content is None:
-            raise self._unfit("is damaged")
-        header, frame = content
-        try:
-            entry = _Entry.model_validate_json(header)
-        except ValidationError:
-            raise self._unfit("is not one that this version writes") from None
-        if (entry.plan_digest, entry.site) != (self._plan_digest, self._site):
-            raise self._unfit("belongs to another plan or site")
+        entry, frame = read_entry(self._path, _Entry, self._unfit, self._is_ours)
         return entry, decode(frame, SessionRoster) if frame else None
+
+    def _is_ours(self, entry: _Entry) -> bool:
+        return (entry.plan_digest, entry.site) == (self._plan_digest, self._site)
 
     def _unfit(self, rule: str) -> IntegrityError:
         return IntegrityError(f"the session file {self._path} {rule}", hint=_HINT)

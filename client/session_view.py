@@ -14,6 +14,19 @@ from common.secagg.messages import SessionKeys, SessionRoster
 from common.secagg.sealing import Channel, SharePair
 
 
+@dataclass(frozen=True)
+class RoundTerms:
+    """What a site must remember of a round's order, durably, to go on with the round.
+
+    Attributes:
+        context: As `round_context` gives it.
+        cohort: Sites whose masks are in the round.
+    """
+
+    context: str
+    cohort: tuple[str, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class SessionView:
     """A session from one site's place: peers' keys, neighbours, and the site's own secret.
@@ -22,7 +35,6 @@ class SessionView:
         site: Name of the site.
         secret: Its secret of the session.
         roster: The session's keys.
-        digest: The roster's digest.
         parts: The keys by site.
         neighbours: Sites that masks and shares are exchanged with, in order of name.
         points: Where each site stands in the secret sharing.
@@ -32,7 +44,6 @@ class SessionView:
     site: str
     secret: SessionSecret
     roster: SessionRoster
-    digest: str
     parts: dict[str, SessionKeys]
     neighbours: tuple[str, ...]
     points: dict[str, int]
@@ -42,14 +53,12 @@ class SessionView:
     def of(cls, site: str, plan: Plan, secret: SessionSecret, roster: SessionRoster) -> SessionView:
         """The view of a roster that was checked before."""
         neighbourhood = plan.parameters.neighbourhood
-        digest = roster.digest
         return cls(
             site=site,
             secret=secret,
             roster=roster,
-            digest=digest,
             parts=roster.parts(),
-            neighbours=neighbours(site, tuple(plan.roster), roster.sites, neighbourhood.degree, digest),
+            neighbours=neighbours(site, tuple(plan.roster), roster.sites, neighbourhood.degree, roster.digest),
             points=points(plan.roster),
             share_threshold=neighbourhood.share_threshold,
         )
@@ -57,11 +66,17 @@ class SessionView:
     @property
     def rounds(self) -> range:
         """Rounds of the session."""
-        return range(self.roster.first_round, self.roster.first_round + self.roster.rounds)
+        return self.roster.numbers
+
+    @property
+    def digest(self) -> str:
+        """The roster's digest."""
+        return self.roster.digest
 
     def neighbours_in(self, cohort: tuple[str, ...]) -> tuple[str, ...]:
         """The neighbours that take part in a round, in order of name."""
-        return tuple(name for name in self.neighbours if name in set(cohort))
+        present = set(cohort)
+        return tuple(name for name in self.neighbours if name in present)
 
     def seeds(self, round_number: int, cohort: tuple[str, ...], context: str) -> list[SignedSeed]:
         """Seeds of the masks that this site adds or takes off in a round: its own, and one a neighbour."""

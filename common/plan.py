@@ -125,6 +125,11 @@ class SecureAggregationConfig(StrictConfig):
         16.0, description="mode per-site: a value of a masked update beyond this is cut, so that sums cannot wrap"
     )
 
+    def parameters(self, sites: int) -> Parameters:
+        """n, d, c and t for so many sites."""
+        threshold = sites - self.tolerated_dropouts if self.threshold is None else self.threshold
+        return Parameters(sites, self.tolerated_dropouts, self.tolerated_colluders, threshold)
+
 
 class ServerConfig(StrictConfig):
     """How the coordinator turns the mean change into the next global model; in mode per-site."""
@@ -231,13 +236,9 @@ class Plan(PlanSections):
     @property
     def parameters(self) -> Parameters:
         """n, d, c and t of secure aggregation."""
-        terms = self.secure_aggregation
-        threshold = self.sites - terms.tolerated_dropouts if terms.threshold is None else terms.threshold
-        return Parameters(self.sites, terms.tolerated_dropouts, terms.tolerated_colluders, threshold)
+        return self.secure_aggregation.parameters(self.sites)
 
     @property
     def noise_shares(self) -> int:
         """Honest shares that make up the accounted noise: n - d - c in mode distributed; else a site's own noise, 1."""
-        if self.mode == "per-site":
-            return 1
-        return self.sites - self.secure_aggregation.tolerated_dropouts - self.secure_aggregation.tolerated_colluders
+        return 1 if self.mode == "per-site" else self.parameters.noise_shares

@@ -66,14 +66,14 @@ class Session:
     @property
     def rounds(self) -> range:
         """Rounds that it is for."""
-        return range(self.roster.first_round, self.roster.first_round + self.roster.rounds)
+        return self.roster.numbers
 
     @property
     def cohort(self) -> tuple[str, ...]:
         """Sites whose masks are in the session's rounds, in order of name."""
         return tuple(sorted(self.dealt))
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """The roster's digest."""
         return self.roster.digest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from common.identity import SIGNATURE_BYTES
 from common.plan import Plan
-from common.secagg.messages import SessionInvite, SessionKeys, SessionRoster, SessionShares, keys_size
+from common.secagg.keys import keys_size
+from common.secagg.messages import SessionInvite, SessionKeys, SessionRoster, SessionShares
 from common.secagg.sealing import SEALED_BYTES
 from common.wire import encode, frame_bound
 from server.replies import Exchanges

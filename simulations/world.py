@@ -19,7 +19,7 @@ from common.identity import new_identity, public_name
 from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
 from common.privacy.calibrate import noise_for
 from common.privacy.mechanism import mechanism_of
-from common.secagg.parameters import FEWEST_SITES, Parameters
+from common.secagg.parameters import FEWEST_SITES
 from common.trainable import TrainableModel
 from simulations.notes import generate_notes
 from simulations.partition import partition_patients
@@ -161,9 +161,8 @@ def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, identities: Id
 def _check_sites(draft: PlanDraft, sites: int) -> None:
     """Say in a scenario's own words what secure aggregation misses, before anything is calibrated for it."""
     terms = draft.secure_aggregation
-    dropouts, colluders = terms.tolerated_dropouts, terms.tolerated_colluders
-    threshold = sites - dropouts if terms.threshold is None else terms.threshold
-    faults = Parameters(sites, dropouts, colluders, threshold).problems()
+    colluders = terms.tolerated_colluders
+    faults = terms.parameters(sites).problems()
     if sites < FEWEST_SITES:
         hint = 'use more hospitals, or plan.mode = "per-site" with plan.secure_aggregation.masked = false'
     else:
@@ -178,9 +177,7 @@ def _check_sites(draft: PlanDraft, sites: int) -> None:
 def _calibrated(draft: PlanDraft, sites: int, target: float) -> float:
     if draft.mode == "per-site":
         return noise_for(target, draft.privacy, draft.steps)
-    terms = draft.secure_aggregation
-    # Too few for a share of their own is for the plan to refuse, in better words.
-    shares = max(1, sites - terms.tolerated_dropouts - terms.tolerated_colluders)
+    shares = draft.secure_aggregation.parameters(sites).noise_shares
     return noise_for(target, draft.privacy, draft.steps, noise="skellam", noise_shares=shares)
 
 

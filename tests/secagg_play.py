@@ -8,8 +8,9 @@ from tempfile import mkdtemp
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.secagg import RoundTerms, SiteHalf
+from client.secagg import SiteHalf
 from client.session import SessionBook
+from client.session_view import RoundTerms
 from common.identity import new_identity, public_name
 from common.plan import Plan
 from common.secagg.masking import model_digest

@@ -18,9 +18,9 @@ class PerExampleGradients:
 
     Guarantees:
         Row i depends on record i only: batches have public shapes and a record its own place in them
-        (`Features.batches`), padding is masked, dropout is
-        0, and no layer mixes records (batch norm is refused by the plan's check). Nothing is left behind: the hooks'
-        buffers are cleared before and after each call, so that a call that failed half way cannot leak into the next.
+        (`Features.batches`), padding is masked, dropout is 0, and no layer mixes records (batch norm is refused by the
+        plan's check). Nothing is left behind: the hooks' buffers are cleared before and after each call, so that a call
+        that failed half way cannot leak into the next.
 
     Args:
         module: Classifier whose trained tensors are marked. It is put into training mode, in which alone hooks record.

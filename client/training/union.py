@@ -44,5 +44,5 @@ class UnionTrainer:
         with recording(self._model) as gradients:
             part = self._step.noisy_share(gradients, stage, self._bound)
         share = np.zeros(self._model.spec.dimension, dtype=np.int64)
-        share[self._model.groups["head"] if stage == "head" else slice(None)] = part
+        share[self._model.active(stage)] = part
         return share

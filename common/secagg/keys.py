@@ -115,3 +115,8 @@ class SessionSecret:
 
     def _derive(self, *labels: Label) -> bytes:
         return derive(self._secret, self._session, *labels)
+
+
+def keys_size(rounds: int) -> int:
+    """Bytes of one site's keys for so many rounds."""
+    return KEY_BYTES + 2 * KEY_BYTES * rounds

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from common.fields import (
     Vector,
 )
 from common.identity import SIGNATURE_BYTES
-from common.secagg.keys import KEY_BYTES
+from common.secagg.keys import keys_size
 
 KEY_PURPOSE = "session keys"
 REPLY_PURPOSE = "masked reply"
@@ -114,6 +115,11 @@ class SessionRoster:
         )
 
     @property
+    def numbers(self) -> range:
+        """The session's rounds."""
+        return range(self.first_round, self.first_round + self.rounds)
+
+    @cached_property
     def digest(self) -> str:
         """What all later messages of the session are bound to, as 64 hexadecimal digits."""
         scalars = [self.plan_digest, self.session, self.first_round, self.rounds, list(self.sites)]
@@ -276,11 +282,6 @@ def reply_content(context: str) -> list[str]:
 def consent_content(context: str, survivors: tuple[str, ...]) -> list[str | list[str]]:
     """What a consent's signature is over, as a JSON value: the round in every respect, and the set."""
     return [context, list(survivors)]
-
-
-def keys_size(rounds: int) -> int:
-    """Bytes of one site's keys for so many rounds."""
-    return KEY_BYTES + 2 * KEY_BYTES * rounds
 
 
 def pieces(joined: Bytes, count: int, size: int, name: str) -> list[Bytes]:

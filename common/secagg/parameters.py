@@ -68,7 +68,7 @@ class Parameters:
             return [f"secure aggregation needs at least {FEWEST_SITES} sites, and there are {n}"]
         rules = (
             (
-                n - d - c < 1,
+                self.noise_shares < 1,
                 f"`tolerated_dropouts` ({d}) and `tolerated_colluders` ({c}) leave no honest noise among {n} sites",
             ),
             (
@@ -83,6 +83,11 @@ class Parameters:
             ),
         )
         return [sentence for broken, sentence in rules if broken]
+
+    @property
+    def noise_shares(self) -> int:
+        """n - d - c: honest sites in every sum, whose shares of the noise are accounted; below 1 none is left."""
+        return self.sites - self.dropouts - self.colluders
 
     @property
     def neighbourhood(self) -> Neighbourhood:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from common.errors import ProtocolError
 from common.identity import is_signed_by
-from common.secagg.keys import KEY_BYTES, gives_secrets
-from common.secagg.messages import KEY_PURPOSE, SessionKeys, SessionRoster, keys_size
+from common.secagg.keys import KEY_BYTES, gives_secrets, keys_size
+from common.secagg.messages import KEY_PURPOSE, SessionKeys, SessionRoster
 
 
 def checked_parts(roster: SessionRoster, identities: Mapping[str, str]) -> dict[str, SessionKeys]:

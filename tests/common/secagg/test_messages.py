@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from common.errors import ProtocolError
+from common.secagg.keys import keys_size
 from common.secagg.messages import (
     SECAGG_RULES,
     SessionKeys,
     SessionRoster,
     consent_content,
     join,
-    keys_size,
     pieces,
 )
 
