@@ -31,7 +31,7 @@ help: ## list the commands
 .venv/dev.stamp: pyproject.toml constraints.txt
 	@echo "Building the environment in .venv; this takes some minutes the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev,site,coordinator,ray]'
 	touch $@ .venv/demo.stamp
 
 demo: .venv/demo.stamp ## fine-tune across four simulated hospitals, with patient-level privacy

@@ -11,8 +11,10 @@ ever quotes a patient record.
     ├── DeadlineError           5  timeout
     ├── RefusedError           10  a hospital's policy says no
     ├── BudgetError            11  the privacy budget does not allow it
+    ├── NotApprovedError       12  the hospital has not approved this plan
     ├── IntegrityError         13  bytes are not what they should be
     │   └── ProtocolError      13  the other side broke the secure aggregation protocol
+    ├── RollbackError          14  an older copy of what only ever grows was put back
     ├── SecureAggregationError 15  secure aggregation aborted
     ├── TooFewSitesError       16  fewer sites answered than the plan demands
     └── TryAgainError          75  a passing fault
@@ -98,6 +100,12 @@ class BudgetError(CloisterError):
     exit_code = 11
 
 
+class NotApprovedError(CloisterError):
+    """A person at the hospital has to approve this plan first."""
+
+    exit_code = 12
+
+
 class IntegrityError(CloisterError):
     """Bytes are not what they should be: damaged, altered, replayed or of another run."""
 
@@ -106,6 +114,12 @@ class IntegrityError(CloisterError):
 
 class ProtocolError(IntegrityError):
     """The other side broke the secure aggregation protocol."""
+
+
+class RollbackError(CloisterError):
+    """What only ever grows has shrunk: an older copy of a ledger, log or record was put back."""
+
+    exit_code = 14
 
 
 class SecureAggregationError(CloisterError):
