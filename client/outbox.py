@@ -12,6 +12,7 @@ import numpy.typing as npt
 from common.errors import IntegrityError
 from common.messages import Message, Refusal, RoundReply
 from common.secagg.messages import Consent, MaskedReply, Reveal, SessionKeys, SessionShares, SiteMessage
+from common.study_messages import BaseNeed, PlanAnswer, RunNoted, SiteStudyMessage
 from common.wire import decode, encode
 
 ReleaseClass = Literal["masked", "noised and charged", "key material", "public"]
@@ -53,11 +54,21 @@ RELEASE_CLASSES: Mapping[type[Message], Mapping[str, ReleaseClass]] = {
     MaskedReply: {**_ROUND, "site": "public", "masked": "masked", "signature": "key material"},
     Consent: {**_ROUND, "site": "public", "signature": "key material"},
     Reveal: {**_ROUND, "site": "public", "owners": "public", "shares": "key material"},
+    # Said before a record is read or after the last: state and codes follow from plan, policy and budget.
+    PlanAnswer: {"plan_digest": "public", "site": "public", "state": "public", "codes": "public"},
+    BaseNeed: {
+        "plan_digest": "public",
+        "site": "public",
+        "state": "public",
+        "file_number": "public",
+        "chunk_number": "public",
+    },
+    RunNoted: {"plan_digest": "public", "site": "public"},
 }
 """Every message and every field that may leave a site."""
 
 
-Leaving = RoundReply | Refusal | SiteMessage
+Leaving = RoundReply | Refusal | SiteMessage | SiteStudyMessage
 
 
 @dataclass(frozen=True)

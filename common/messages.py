@@ -4,7 +4,8 @@
     RoundReply   site -> coordinator   the noised change of the trainable values
     Refusal      site -> coordinator   no, and a code that says why; never free text
 
-Where updates are masked, order and reply are those of `common.secagg.messages`.
+Where updates are masked, order and reply are those of `common.secagg.messages`; what is said before and after the
+rounds is in `common.study_messages`.
 
 Messages are plain values and may be made wrongly; `check_message` is what `common.wire` asks on both sides of it, so
 that no message that breaks a rule is ever sent or taken in.
@@ -19,6 +20,7 @@ from typing import Any
 from common.errors import IntegrityError
 from common.fields import CODE, PLAN, ROUND, ROUND_OR_NONE, SITE, VECTOR, FieldRule, RefusalCode, Vector
 from common.secagg.messages import SECAGG_RULES, CoordinatorMessage, MaskedOrder, SiteMessage
+from common.study_messages import STUDY_RULES, CoordinatorStudyMessage, SiteStudyMessage
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +75,15 @@ class Refusal:
 
 
 Order = RoundOrder | MaskedOrder
-Message = RoundOrder | RoundReply | Refusal | CoordinatorMessage | SiteMessage
+StudyMessage = CoordinatorStudyMessage | SiteStudyMessage
+Message = RoundOrder | RoundReply | Refusal | CoordinatorMessage | SiteMessage | StudyMessage
 
 FIELD_RULES: Mapping[type[Any], Mapping[str, FieldRule]] = {
     RoundOrder: {"plan_digest": PLAN, "round_number": ROUND, "weights": VECTOR, "basis": VECTOR},
     RoundReply: {"plan_digest": PLAN, "round_number": ROUND, "site": SITE, "update": VECTOR},
     Refusal: {"plan_digest": PLAN, "round_number": ROUND_OR_NONE, "site": SITE, "code": CODE},
     **SECAGG_RULES,
+    **STUDY_RULES,
 }
 """Every message and every field of it, in the order in which vectors travel."""
 

@@ -23,10 +23,12 @@ from common.canonical import canonical_bytes
 from common.errors import IntegrityError
 from common.messages import FIELD_RULES, Message, Refusal, RoundOrder, RoundReply, check_message
 from common.secagg.messages import SECAGG_RULES
+from common.study_messages import STUDY_RULES
 
 MAGIC = b"CLSR"
 VERSION = 1
-KINDS: Mapping[int, type[Message]] = dict(enumerate((RoundOrder, RoundReply, Refusal, *SECAGG_RULES), start=1))
+_KINDS = (RoundOrder, RoundReply, Refusal, *SECAGG_RULES, *STUDY_RULES)
+KINDS: Mapping[int, type[Message]] = dict(enumerate(_KINDS, start=1))
 # The largest header, a RevealRequest with three full lists of the longest names, has about 101 KiB.
 HEADER_LIMIT_BYTES = 128 * 1024
 FRAME_LIMIT_BYTES = 1 << 30

@@ -20,6 +20,7 @@ from common.secagg.messages import (
     SiteMessage,
     SurvivorSet,
 )
+from common.study_messages import BaseNeed, BaseQuery, CoordinatorStudyMessage, PlanAnswer, RunNoted, SiteStudyMessage
 from common.wire import encode
 
 PLAN = "ab" * 32
@@ -50,8 +51,9 @@ def outbox():
 
 
 def test_the_list_names_every_field_of_what_may_leave_and_no_order():
-    assert set(RELEASE_CLASSES) == {RoundReply, Refusal, *get_args(SiteMessage)}
-    assert not set(RELEASE_CLASSES) & {RoundOrder, *get_args(CoordinatorMessage)}
+    assert set(RELEASE_CLASSES) == {RoundReply, Refusal, *get_args(SiteMessage), *get_args(SiteStudyMessage)}
+    orders = {RoundOrder, *get_args(CoordinatorMessage), *get_args(CoordinatorStudyMessage)}
+    assert not set(RELEASE_CLASSES) & orders
     for kind, classes in RELEASE_CLASSES.items():
         assert set(classes) == {field.name for field in fields(kind)}
 
@@ -77,6 +79,20 @@ def test_keys_and_shares_leave_as_key_material(outbox, message, size):
     frame = outbox.release(message)
     assert frame == encode(message)
     assert outbox.released == Released({type(message).__name__: 1}, {"key material": size, "public": len(frame) - size})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        PlanAnswer(PLAN, "north", "refused", ("noise-too-low", "unit")),
+        BaseNeed(PLAN, "north", "lacking", 2, 7),
+        RunNoted(PLAN, "north"),
+    ],
+)
+def test_what_is_said_around_the_rounds_is_public(outbox, message):
+    frame = outbox.release(message)
+    assert frame == encode(message)
+    assert outbox.released == Released({type(message).__name__: 1}, {"public": len(frame)})
 
 
 def test_masked_numbers_leave_as_masked_and_again(outbox):
@@ -126,6 +142,9 @@ class ReplyWithLoss(RoundReply):
         (MaskedReply(PLAN, SESSION, 1, "north", MASKED.astype(np.int64), SIGNATURE), "must be a uint32 vector"),
         (MaskedReply(PLAN, SESSION, 1, "north", UPDATE, SIGNATURE), "must be a uint32 vector"),
         (Refusal(PLAN, 1, "north", "the patient in row 3"), "must be a known refusal code"),
+        (BaseQuery(PLAN), "a BaseQuery is not on the list"),
+        (RunNoted(PLAN, "south"), "only messages of site north may leave it"),
+        (PlanAnswer(PLAN, "north", "refused", ("patient in row 3",)), "must be at most 64 different labels"),
     ],
 )
 def test_nothing_else_leaves_or_is_counted(outbox, message, rule):

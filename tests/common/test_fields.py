@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -5,7 +6,17 @@ import numpy as np
 import pytest
 
 from common import fields
-from common.fields import MOST_NAMES, FieldRule, RefusalCode
+from common.fields import (
+    CHUNK_BYTES,
+    DOCUMENT_BYTES,
+    MOST_LABELS,
+    MOST_NAMES,
+    BaseState,
+    FieldRule,
+    Outcome,
+    PlanState,
+    RefusalCode,
+)
 
 RULES = {name: value for name, value in vars(fields).items() if isinstance(value, FieldRule)}
 FLOATS = np.array([1.0, -0.0], dtype=np.float32)
@@ -24,10 +35,19 @@ GOOD = {
     "RING": [RING, RING[:0]],
     "BYTES": [OCTETS, OCTETS[:0], OCTETS[::2]],
     "SIGNATURE": [OCTETS, np.full(64, 255, dtype=np.uint8)],
+    "PLACE": [1, 2**31 - 1],
+    "PLACE_OR_NONE": [0, 1, 2**31 - 1],
+    "PLAN_STATE": list(get_args(PlanState)),
+    "BASE_STATE": list(get_args(BaseState)),
+    "OUTCOME": list(get_args(Outcome)),
+    "LABELS": [(), ("a",), ("a", "a-b", "b9"), ("x" * 40,), tuple(f"{n:02}" for n in range(MOST_LABELS))],
+    "DOCUMENT": [OCTETS[:1], np.zeros(DOCUMENT_BYTES, dtype=np.uint8)],
+    "CHUNK": [OCTETS[:0], OCTETS, np.zeros(CHUNK_BYTES, dtype=np.uint8)],
 }
 
 NO_DIGEST = ["", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 64 + "\n", "٣" * 64, b"a" * 64, 0, None, ["a" * 64]]
 NO_NUMBER = [-1, 2**31, True, False, 1.0, "1", None, [1], np.int64(1)]
+NO_WORD = ["", "because", "accepted ", "Accepted", "lacking\n", b"finished", 1, None, ["accepted"], OCTETS]
 NO_ARRAY = [None, 1, "n", [1], (1,), b"\0" * 64, bytearray(64), memoryview(b"\0" * 64)]
 BAD = {
     "PLAN": NO_DIGEST,
@@ -56,6 +76,32 @@ BAD = {
         "a",
         None,
     ],
+    "PLACE": [0, *NO_NUMBER],
+    "PLACE_OR_NONE": NO_NUMBER,
+    "PLAN_STATE": ["complete", *NO_WORD],
+    "BASE_STATE": ["refused", *NO_WORD],
+    "OUTCOME": ["waiting", *NO_WORD],
+    "LABELS": [
+        ("b", "a"),
+        ("a", "a"),
+        ("A",),
+        ("a b",),
+        ("a_b",),
+        ("a\n",),
+        ("é",),
+        ("",),
+        ("x" * 41,),
+        (b"a",),
+        (1,),
+        tuple(f"{n:02}" for n in range(MOST_LABELS + 1)),
+        ["a"],
+        {"a"},
+        "a",
+        "",
+        None,
+    ],
+    "DOCUMENT": [OCTETS[:0], np.zeros(DOCUMENT_BYTES + 1, dtype=np.uint8), OCTETS[None], FLOATS, *NO_ARRAY],
+    "CHUNK": [np.zeros(CHUNK_BYTES + 1, dtype=np.uint8), OCTETS[None], RING, *NO_ARRAY],
     "CODE": ["", "because", "Malformed", "malformed ", b"malformed", 1, None, ["malformed"], OCTETS],
     "VECTOR": [
         FLOATS * np.nan,
@@ -113,6 +159,11 @@ def test_a_rule_with_a_form_is_about_arrays_of_that_form():
 def test_the_words_of_a_rule_name_its_limit():
     assert f"1 to {MOST_NAMES} " in RULES["NAMES"].must_be
     assert RULES["SIGNATURE"].must_be == "64 bytes"
+    assert RULES["LABELS"].must_be.startswith(f"at most {MOST_LABELS} ")
+    assert RULES["DOCUMENT"].must_be == f"1 to {2**20} bytes"
+    assert RULES["CHUNK"].must_be == f"at most {8 * 2**20} bytes"
+    for name, words in {"PLAN_STATE": PlanState, "BASE_STATE": BaseState, "OUTCOME": Outcome}.items():
+        assert re.split(", | or ", RULES[name].must_be) == list(get_args(words))
 
 
 def test_refusal_codes_are_words_that_hold_no_free_text():

@@ -16,6 +16,7 @@ from common.secagg.messages import (
     SessionShares,
     SurvivorSet,
 )
+from common.study_messages import CoordinatorStudyMessage, SiteStudyMessage
 
 PLAN = "ab" * 32
 VALUES = np.array([1.0, -2.0], dtype=np.float32)
@@ -115,7 +116,8 @@ def test_no_kind_shows_its_vectors_and_all_are_frozen(kind):
 
 
 def test_every_kind_has_one_sender():
-    told, asked = set(get_args(SiteMessage)), set(get_args(CoordinatorMessage))
+    told = {*get_args(SiteMessage), *get_args(SiteStudyMessage)}
+    asked = {*get_args(CoordinatorMessage), *get_args(CoordinatorStudyMessage)}
     assert told.isdisjoint(asked)
     assert told | asked | {RoundOrder, RoundReply, Refusal} == set(FIELD_RULES)
     # A site's message carries its name, and no message of the coordinator looks as if it came from one.

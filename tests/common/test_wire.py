@@ -26,6 +26,7 @@ from common.secagg.messages import (
     SessionShares,
     SurvivorSet,
 )
+from common.study_messages import BaseChunk, BaseNeed, BaseQuery, PlanAnswer, PlanOffer, RunNoted, RunOver
 from common.wire import HEADER_LIMIT_BYTES, KINDS, decode, encode, frame_bound
 from tests.vectors.wire.make import files
 
@@ -59,6 +60,13 @@ GOOD = {
     "good-consent.hex": Consent(PLAN, SESSION, 3, "north", counting(64)),
     "good-reveal-request.hex": RevealRequest(PLAN, SESSION, 3, PAIR, PAIR, counting(128), OTHERS, counting(164)),
     "good-reveal.hex": Reveal(PLAN, SESSION, 3, "north", OTHERS, counting(66)),
+    "good-plan-offer.hex": PlanOffer(PLAN, counting(40)),
+    "good-plan-answer.hex": PlanAnswer(PLAN, "north", "refused", ("expired", "too-few-sites")),
+    "good-base-query.hex": BaseQuery(PLAN),
+    "good-base-need.hex": BaseNeed(PLAN, "north", "lacking", 2, 3),
+    "good-base-chunk.hex": BaseChunk(PLAN, 2, 3, 3, counting(40)),
+    "good-run-over.hex": RunOver(PLAN, "finished"),
+    "good-run-noted.hex": RunNoted(PLAN, "north"),
 }
 
 
@@ -237,6 +245,14 @@ FORMS = {
     fields.RING: npst.arrays(np.uint32, st.integers(0, 20)),
     fields.BYTES: octets,
     fields.SIGNATURE: npst.arrays(np.uint8, 64),
+    fields.DOCUMENT: npst.arrays(np.uint8, st.integers(1, 20)),
+    fields.CHUNK: octets,
+    fields.PLACE: rounds,
+    fields.PLACE_OR_NONE: st.just(0) | rounds,
+    fields.LABELS: st.sets(st.from_regex(r"[a-z0-9-]{1,40}", fullmatch=True), max_size=5).map(sorted).map(tuple),
+    fields.PLAN_STATE: st.sampled_from(get_args(fields.PlanState)),
+    fields.BASE_STATE: st.sampled_from(get_args(fields.BaseState)),
+    fields.OUTCOME: st.sampled_from(get_args(fields.Outcome)),
 }
 messages = st.one_of(
     st.builds(kind, **{name: FORMS[rule] for name, rule in rules.items()}) for kind, rules in FIELD_RULES.items()
@@ -281,6 +297,14 @@ LONGEST = {
     fields.RING: np.zeros(300_000, dtype=np.uint32),
     fields.BYTES: np.zeros(fields.MOST_NAMES * SIGNATURE_BYTES, dtype=np.uint8),
     fields.SIGNATURE: np.zeros(SIGNATURE_BYTES, dtype=np.uint8),
+    fields.DOCUMENT: np.zeros(fields.DOCUMENT_BYTES, dtype=np.uint8),
+    fields.CHUNK: np.zeros(fields.CHUNK_BYTES, dtype=np.uint8),
+    fields.PLACE: 2**31 - 1,
+    fields.PLACE_OR_NONE: 2**31 - 1,
+    fields.LABELS: tuple(f"{place:02}".ljust(40, "x") for place in range(fields.MOST_LABELS)),
+    fields.PLAN_STATE: "accepted",
+    fields.BASE_STATE: "complete",
+    fields.OUTCOME: "finished",
 }
 LARGEST = [kind(**{name: LONGEST[rule] for name, rule in rules.items()}) for kind, rules in FIELD_RULES.items()]
 

@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 
 PLAN = "0123456789abcdef" * 4
+PLAN_FIELD = {"plan_digest": PLAN}
 ORDER_FIELDS = {"plan_digest": PLAN, "round_number": 3}
 ORDER_VECTORS = [["weights", "<f4", 3], ["basis", "<f4", 1]]
 ORDER_VALUES = struct.pack("<4f", 0.5, -1.0, 0.25, 2.0)
@@ -68,7 +69,7 @@ def consent(size=64, **changes):
 
 
 def good():
-    return {**good_plain(), **good_masked()}
+    return {**good_plain(), **good_masked(), **good_study()}
 
 
 def good_plain():
@@ -101,6 +102,31 @@ def good_masked():
     }
 
 
+def good_study():
+    return {
+        "plan-offer": of_bytes(14, PLAN_FIELD, document=40),
+        "plan-answer": plan_answer(["expired", "too-few-sites"]),
+        "base-query": of_bytes(16, PLAN_FIELD),
+        "base-need": base_need(),
+        "base-chunk": base_chunk(),
+        "run-over": of_bytes(19, {**PLAN_FIELD, "outcome": "finished"}),
+        "run-noted": of_bytes(20, {**PLAN_FIELD, "site": "north"}),
+    }
+
+
+def plan_answer(codes, state="refused"):
+    return of_bytes(15, {**PLAN_FIELD, "site": "north", "state": state, "codes": codes})
+
+
+def base_need(**changes):
+    needed = {"state": "lacking", "file_number": 2, "chunk_number": 3}
+    return of_bytes(17, {**PLAN_FIELD, "site": "north", **needed, **changes})
+
+
+def base_chunk(**changes):
+    return of_bytes(18, {**PLAN_FIELD, "file_number": 2, "chunk_number": 3, "chunks": 3, **changes}, content=40)
+
+
 def with_field(**changes):
     return frame(header({**ORDER_FIELDS, **changes}))
 
@@ -110,7 +136,7 @@ def with_value(bits):
 
 
 def bad():
-    return {**bad_plain(), **bad_names(), **bad_masked()}
+    return {**bad_plain(), **bad_names(), **bad_masked(), **bad_study()}
 
 
 def bad_plain():
@@ -306,6 +332,35 @@ def bad_masked():
         "session-for-no-rounds": (
             of_bytes(4, {**SPAN_FIELDS, "rounds": 0}),
             "`rounds` of a SessionInvite must be a whole number from 1",
+        ),
+    }
+
+
+def bad_study():
+    labels = "`codes` of a PlanAnswer must be at most 64 different labels in order, each of 1 to 40 small letters, "
+    labels += "digits or hyphens"
+    whole = "must be a whole number from"
+    return {
+        "codes-not-sorted": (plan_answer(["too-few-sites", "expired"]), labels),
+        "codes-repeated": (plan_answer(["expired", "expired"]), labels),
+        "codes-more-than-64": (plan_answer([f"code-{place:02}" for place in range(65)]), labels),
+        "codes-with-free-text": (plan_answer(["the patient was not found"]), labels),
+        "codes-one-text": (plan_answer("expired"), labels),
+        "answer-of-another-state": (
+            plan_answer([], "perhaps"),
+            "`state` of a PlanAnswer must be accepted, waiting or refused",
+        ),
+        "offer-without-document": (
+            of_bytes(14, PLAN_FIELD, document=0),
+            "`document` of a PlanOffer must be 1 to 1048576 bytes",
+        ),
+        "need-of-a-file-by-name": (base_need(file_number="config.json"), f"`file_number` of a BaseNeed {whole} 0"),
+        "chunk-of-no-file": (base_chunk(file_number=0), f"`file_number` of a BaseChunk {whole} 1"),
+        "chunk-zero": (base_chunk(chunk_number=0), f"`chunk_number` of a BaseChunk {whole} 1"),
+        "chunk-of-no-chunks": (base_chunk(chunks=0), f"`chunks` of a BaseChunk {whole} 1"),
+        "run-over-in-other-words": (
+            of_bytes(19, {**PLAN_FIELD, "outcome": "well"}),
+            "`outcome` of a RunOver must be finished, stopped or failed",
         ),
     }
 
