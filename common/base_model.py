@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -28,6 +29,8 @@ _OTHER_FILES = (
     "vocab.txt",
     "special_tokens_map.json",
 )
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ def identify_base(folder: Path, name: str) -> BaseIdentity:
     return BaseIdentity(name=name, files={name: file_digest(folder / name) for name in names})
 
 
+def torch_dtype(compute: ComputeConfig) -> torch.dtype:
+    """The frozen base's number format; `common.compute` itself is read where torch is not loaded."""
+    return DTYPES[compute.dtype]
+
+
 def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
     """Load an encoder and its tokenizer, frozen, with dropout at 0.
 
@@ -108,7 +116,7 @@ def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
             f"base model {name} cannot be loaded: {type(error).__name__}",
             hint="it must be a Hugging Face encoder folder with config.json, *.safetensors and a tokenizer",
         ) from error
-    encoder.requires_grad_(False).to(compute.torch_dtype).to(compute.device)
+    encoder.requires_grad_(False).to(torch_dtype(compute)).to(compute.device)
     return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), _feature_map(folder, compute))
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from common.config import StrictConfig
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class ComputeConfig(StrictConfig):
@@ -23,8 +20,3 @@ class ComputeConfig(StrictConfig):
     tokens_per_batch: Annotated[int, Field(ge=64)] = Field(
         1024, description="padded tokens that pass the model at once; the shapes of batches follow from it alone"
     )
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The frozen base's number format."""
-        return DTYPES[self.dtype]

@@ -21,7 +21,7 @@ from common.adapters.files import export_adapter
 from common.adapters.layers import adapted_layers, check_pooled, layer_stack
 from common.adapters.lora import attach, plain_name
 from common.adapters.vector import Vector, VectorSpec
-from common.base_model import Base
+from common.base_model import Base, torch_dtype
 from common.compute import ComputeConfig
 from common.features import Batch, Features, Rows, text_keys
 from common.frozen_prefix import cut_encoder
@@ -191,7 +191,8 @@ class TrainableModel:
     def _below_cut(self, ids: Features) -> Features:
         if self._parts is None:
             return ids
-        kept = torch.empty((len(ids.values), self._width), dtype=self.compute.torch_dtype, device=self.compute.device)
+        dtype, device = torch_dtype(self.compute), self.compute.device
+        kept = torch.empty((len(ids.values), self._width), dtype=dtype, device=device)
         for batch in self._all(ids):
             states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
             for row, place in zip(batch.rows, batch.places, strict=True):

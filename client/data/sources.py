@@ -7,43 +7,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, field_validator, model_validator
-
+from client.columns import DataColumns
 from client.data.records import Records, build_records
 from client.data.tables import Table, read_table, rows_in_words
-from common.config import StrictConfig
 from common.errors import DataError, Problem
 
 _LONGEST_NAME = 64
 _MEND_ROWS = "mend or remove these rows"
-
-
-class DataColumns(StrictConfig):
-    """What the columns of a data file are called."""
-
-    text: str = Field("text", min_length=1, description="the text to classify")
-    label: str = Field("label", min_length=1, description="one of the plan's labels")
-    patient: str | None = Field(
-        "patient_id", description="whose row it is; the empty string: each row is its own patient"
-    )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns that a file must have."""
-        return (self.text, self.label) if self.patient is None else (self.text, self.label, self.patient)
-
-    @field_validator("patient")
-    @classmethod
-    def _empty_is_none(cls, name: str | None) -> str | None:
-        return name or None  # TOML has no null
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        if len(set(self.names)) != len(self.names):
-            raise ValueError("`text`, `label` and `patient` must be three different columns")
-        return self
 
 
 @dataclass(repr=False)

@@ -12,7 +12,7 @@ from common.features import Batch
 from common.randomness import public_generator
 from common.trainable import Stage, TrainableModel
 
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15}
 _LENGTHS = (3, 9, 6)
 
 
@@ -36,7 +36,7 @@ def check_gradients(model: TrainableModel) -> float:
         error = max(_relative_error(model, stage, generator) for stage in model.stages)
     finally:
         model.load(before, basis)
-    if not error <= _TOLERANCE[model.compute.torch_dtype]:
+    if not error <= _TOLERANCE[model.compute.dtype]:
         raise IntegrityError(
             f"per-record gradients of this model differ from a plain loop by {error:.1e}",
             hint="do not train with it: the clip bound, and so the privacy guarantee, would not hold",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.base_model import find_base, identify_base, load_base
+from common.base_model import DTYPES, find_base, identify_base, load_base, torch_dtype
 from common.canonical import file_digest
 from common.compute import ComputeConfig
 from common.errors import ConfigError, IntegrityError
@@ -100,3 +100,9 @@ def test_an_unknown_architecture_and_its_code_are_refused(folder: Path) -> None:
     (folder / "code.py").write_text("raise SystemExit('code of the folder was run')\n")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_base(folder, "tiny", ComputeConfig())
+
+
+def test_every_number_format_that_a_config_may_name_is_known() -> None:
+    choices = ComputeConfig.model_json_schema()["properties"]["dtype"]["enum"]
+    assert set(choices) == set(DTYPES)
+    assert torch_dtype(ComputeConfig(dtype="bfloat16")) == torch.bfloat16

@@ -5,9 +5,9 @@ import traceback
 import pyarrow
 import pytest
 from pyarrow import parquet
-from pydantic import ValidationError
 
-from client.data.sources import DataColumns, read_records
+from client.columns import DataColumns
+from client.data.sources import read_records
 from common.errors import DataError
 
 LABELS = ("none", "event")
@@ -265,11 +265,6 @@ def test_without_a_header_the_first_row_is_not_taken_for_column_names(tmp_path):
     assert all(hint.startswith("name the right column") for hint in hints(path))
 
 
-def test_columns_must_differ():
-    with pytest.raises(ValidationError, match="three different columns"):
-        DataColumns(text="label")
-
-
 # --- no value of a row ---------------------------------------------------------------------------------------------
 
 GOOD = {"patient_id": "1", "text": "a", "label": "none"}
@@ -327,8 +322,3 @@ def test_no_error_holds_a_value_of_a_row(tmp_path, name):
     shown += traceback.format_exception_only(error)
     assert error.problems
     assert not any(secret in text for text in shown for secret in (CANARY, "7749"))
-
-
-def test_no_patient_column_can_be_said_in_toml():
-    assert DataColumns(patient="").patient is None
-    assert DataColumns(patient="").names == ("text", "label")
