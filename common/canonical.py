@@ -23,6 +23,25 @@ def canonical_bytes(value: Any) -> bytes:  # noqa: ANN401 - any JSON value is th
     return text.encode("ascii")
 
 
+def read_canonical(data: bytes) -> Any:  # noqa: ANN401 - any JSON value may stand there
+    """Read a JSON value that must be spelled as `canonical_bytes` spells it.
+
+    Guarantees:
+        Writing the value again gives `data`: repeated keys, spaces, other orders and other spellings are refused.
+
+    Raises:
+        ValueError: Naming the rule in the words "is not JSON" or "is not canonical", and nothing of the content.
+    """
+    try:
+        value = json.loads(data.decode("ascii"))
+        again = canonical_bytes(value)
+    except (ValueError, RecursionError):  # not ASCII, not JSON, infinite, or nested without end
+        raise ValueError("is not JSON") from None
+    if again != data:
+        raise ValueError("is not canonical")
+    return value
+
+
 def digest(value: Any) -> str:  # noqa: ANN401 - any JSON value is the domain
     """SHA-256 of the canonical bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_bytes(value)).hexdigest()

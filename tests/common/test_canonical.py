@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.canonical import canonical_bytes, digest, file_digest
+from common.canonical import canonical_bytes, digest, file_digest, read_canonical
 
 
 def test_keys_are_sorted_and_nothing_is_spaced() -> None:
@@ -36,6 +36,34 @@ def test_what_is_no_number_is_refused(value: object) -> None:
 def test_what_is_not_json_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         canonical_bytes(value)
+
+
+@given(st.recursive(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
+def test_what_was_written_is_read_again(value: object) -> None:
+    assert read_canonical(canonical_bytes(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[1] [2]", "is not JSON"),
+        (b"[NaN]", "is not JSON"),
+        (b"[1e999]", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        ('"é"'.encode(), "is not JSON"),
+        (b"[1, 2]", "is not canonical"),
+        (b"[1]\n", "is not canonical"),
+        (b"[1e0]", "is not canonical"),
+        (b'{"b":1,"a":2}', "is not canonical"),
+        (b'{"a":1,"a":1}', "is not canonical"),
+        (b'"\\u0061"', "is not canonical"),
+    ],
+)
+def test_a_second_spelling_is_refused(data: bytes, rule: str) -> None:
+    with pytest.raises(ValueError, match=f"^{rule}$"):
+        read_canonical(data)
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
