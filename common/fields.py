@@ -31,6 +31,9 @@ RefusalCode = Literal[
     "conflicting-survivors",
     "too-few-consents",
     "bad-share",
+    "misaddressed",
+    "past-sequence",
+    "rolled-back",
 ]
 """Why a site refuses what it is asked.
 
@@ -43,6 +46,10 @@ roster, each signed by its site. bad-cohort: a cohort or survivor set that is to
 other-context: a survivor whose reply is not for the roster, cohort, round and model that this site knows.
 conflicting-survivors: another survivor set was agreed to in this round. too-few-consents: fewer good signatures than
 the threshold. bad-share: a sealed share that was changed, or is for another site or round.
+
+misaddressed: an envelope that is not from the coordinator to this site in this federation. past-sequence: an older
+request, or another one with the last one's number. rolled-back: the coordinator has seen answers that this site does
+not remember, so that it must not go on.
 """
 
 PlanState = Literal["accepted", "waiting", "refused"]
