@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,21 +20,43 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
         content: The whole new content.
         mode: Permission bits of the new file.
     """
+    with _written_beside(path, content, mode) as draft:
+        draft.replace(path)
+    sync_folder(path.parent)
+
+
+def write_new_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Make `path` with `content` in one step that survives a crash, unless something is there already.
+
+    Raises:
+        FileExistsError: When the path exists, even if it was made a moment ago by somebody else; it is not touched.
+    """
+    with _written_beside(path, content, mode) as draft:
+        # Unlike a rename, a link never takes the place of another file.
+        path.hardlink_to(draft)
+        draft.unlink()
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """A synced file in the target's folder, under a name of its own; removed where what follows fails."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
+        draft.chmod(mode)
+        yield draft
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

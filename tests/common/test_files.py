@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import write_durably
+from common.files import write_durably, write_new_durably
 
 
 def names(folder: Path) -> list[str]:
@@ -65,3 +65,25 @@ def test_bytes_and_name_are_synced_in_this_order(tmp_path: Path, monkeypatch: py
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_durably(tmp_path / "none" / "state", b"x")
+
+
+def test_a_new_file_is_made_with_its_mode_and_nothing_else_stays(tmp_path: Path) -> None:
+    write_new_durably(tmp_path / "key", b"secret", mode=0o600)
+    assert (tmp_path / "key").read_bytes() == b"secret"
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert names(tmp_path) == ["key"]
+
+
+def test_a_new_file_never_takes_the_place_of_another(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"old")
+    with pytest.raises(FileExistsError):
+        write_new_durably(tmp_path / "key", b"new")
+    assert (tmp_path / "key").read_bytes() == b"old"
+    assert names(tmp_path) == ["key"]
+
+
+def test_not_even_of_a_dangling_link(tmp_path: Path) -> None:
+    (tmp_path / "key").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        write_new_durably(tmp_path / "key", b"new")
+    assert names(tmp_path) == ["key"]

@@ -1,0 +1,88 @@
+"""Bytes as an ASCII block that survives mail, chat and copy and paste.
+
+-----BEGIN CLOISTER JOIN REQUEST-----
+base64, in lines of 64 characters
+-----END CLOISTER JOIN REQUEST-----
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from pathlib import Path
+
+from common.documents import unreadable
+from common.errors import ConfigError
+
+TEXT_LIMIT = 64 * 1024
+"""Characters of a block at most; a request has about 1,500, an invitation 2,500."""
+
+_LINE = 64
+
+
+def armour(name: str, body: bytes) -> str:
+    """Write bytes as one block; `name` stands in its first and last line."""
+    text = base64.b64encode(body).decode("ascii")
+    lines = [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+    return "\n".join([_edge("BEGIN", name), *lines, _edge("END", name), ""])
+
+
+def unarmour(name: str, text: str) -> bytes:
+    """The bytes of a block.
+
+    Guarantees:
+        One block of this name and nothing else: no second block, no word before or after it, which a reader might take
+        for a part of what is signed.
+
+    Edge cases:
+        What mail does is undone: other line ends, other line lengths, spaces at the ends of lines, empty lines.
+
+    Raises:
+        IntegrityError: One sentence that names the broken rule.
+    """
+    if len(text) > TEXT_LIMIT:
+        raise unreadable(name, f"has {len(text)} characters and may have {TEXT_LIMIT}")
+    if not text.isascii():
+        raise unreadable(name, "has characters other than ASCII")
+    lines = [line for line in (line.strip(" \t") for line in text.replace("\r\n", "\n").split("\n")) if line]
+    if not lines or lines[0] != _edge("BEGIN", name):
+        raise unreadable(name, f"does not start with the line `{_edge('BEGIN', name)}`")
+    if lines[-1] != _edge("END", name):
+        raise unreadable(name, f"does not end with the line `{_edge('END', name)}`")
+    return _decode(name, "".join(lines[1:-1]))
+
+
+def read_armoured_file(path: Path) -> str:
+    """The text of a file that should hold a block; a file without end, or of other text, is not read to its end.
+
+    Raises:
+        ConfigError: When the file is missing or cannot be read.
+        IntegrityError: When it is too long, or no ASCII text.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe would hold the command until somebody writes to it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            content = stream.read(TEXT_LIMIT + 1) or b""
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="check the path") from None
+    if len(content) > TEXT_LIMIT:
+        raise unreadable(f"file {path}", f"has more than {TEXT_LIMIT} bytes")
+    if not content.isascii():
+        raise unreadable(f"file {path}", "has characters other than ASCII")
+    return content.decode("ascii")
+
+
+def _edge(place: str, name: str) -> str:
+    return f"-----{place} CLOISTER {name.upper()}-----"
+
+
+def _decode(name: str, text: str) -> bytes:
+    try:
+        body = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise unreadable(name, "holds something that is not base64") from None
+    # Unused bits of the last character could be anything; only zeros are the one spelling.
+    if base64.b64encode(body).decode("ascii") != text:
+        raise unreadable(name, "holds base64 in another than the one spelling")
+    return body
