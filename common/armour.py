@@ -1,8 +1,6 @@
 """Bytes as an ASCII block that survives mail, chat and copy and paste.
 
------BEGIN CLOISTER JOIN REQUEST-----
-base64, in lines of 64 characters
------END CLOISTER JOIN REQUEST-----
+A line `-----BEGIN CLOISTER JOIN REQUEST-----`, lines of base64, a line `-----END CLOISTER JOIN REQUEST-----`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from common.documents import unreadable
 from common.errors import ConfigError
 
 TEXT_LIMIT = 64 * 1024
-"""Characters of a block at most; a request has about 1,500, an invitation 2,500."""
+"""Characters of a block at most; a request has about 1,100, an invitation 2,200."""
 
 _LINE = 64
 

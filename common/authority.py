@@ -27,7 +27,8 @@ def check_authority_time(pem: str, now: datetime) -> None:
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not first <= now <= last:
         raise IntegrityError(
-            f"the coordinator's CA certificate is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, and now is {now:%Y-%m-%d}",
+            f"the coordinator's CA certificate is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, "
+            f"and now is {now:%Y-%m-%d}",
             hint="check this machine's clock; if it is right, ask the coordinator for a new invitation",
         )
 

@@ -1,7 +1,7 @@
 """A node's key for Flower's node authentication, as seen from outside: EC P-384, in PEM.
 
-Flower knows a node by this key and lets it sign the time of each call; see `flwr.supercore.primitives.asymmetric`. Bodies
-are signed by the site's identity, not by this key.
+Flower knows a node by this key and lets it sign the time of each call (`flwr.supercore.primitives.asymmetric`).
+Bodies are signed by the site's identity, not by this key.
 """
 
 from __future__ import annotations

@@ -40,10 +40,8 @@ def _refuse_unfit(path: Path, status: os.stat_result, limit_bytes: int) -> None:
         raise ConfigError(f"{path} is not a plain file", hint="restore it from a backup")
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS:
-        raise ConfigError(
-            f"the file {path} has mode {mode:04o}, so that others may use the key in it",
-            hint=f"chmod 600 {shlex.quote(str(path))}",
-        )
+        rule = f"has mode {mode:04o}, so that others may use the key in it"
+        raise ConfigError(f"the file {path} {rule}", hint=f"chmod 600 {shlex.quote(str(path))}")
     if status.st_size > limit_bytes:
         raise ConfigError(
             f"the file {path} has {status.st_size} bytes and may have {limit_bytes}", hint="restore it from a backup"

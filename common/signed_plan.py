@@ -26,8 +26,8 @@ class SignedPlan(StrictConfig):
 
     Guarantees:
         One that exists was signed by the coordinator that it names over all of its fields, and its digest is the
-        plan's. Whether that coordinator and federation are the pinned ones is for the caller to check, and whether it is
-        still valid is for the policy.
+        plan's. Whether that coordinator and federation are the pinned ones is for the caller to check, and whether it
+        is still valid is for the policy.
     """
 
     format_version: Literal[1] = 1
