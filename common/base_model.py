@@ -1,8 +1,7 @@
-"""The pretrained base: found locally, checked, loaded frozen, never with code of its own."""
+"""The pretrained base: loaded frozen, never with code of its own; `common.base_files` finds and checks it."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from common.canonical import file_digest
+from common.base_files import FEATURE_MAP_NAME, identify_base
 from common.compute import ComputeConfig
-from common.config_file import PACKAGE_PREFIX
 from common.errors import ConfigError, IntegrityError
 from common.plan import BaseIdentity
 from common.tasks.text_classification import FeatureMap
-
-FEATURE_MAP_NAME = "feature_map.safetensors"
-_OTHER_FILES = (
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "special_tokens_map.json",
-)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -42,50 +31,6 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     hidden_size: int
     feature_map: FeatureMap | None = None
-
-
-def find_base(reference: str) -> Path:
-    """The folder of a base: a path, or `package:NAME/FOLDER` inside an installed Python package.
-
-    Raises:
-        ConfigError: When there is no such folder, or it holds no `config.json` and safetensors weights.
-    """
-    folder = _package_folder(reference) if reference.startswith(PACKAGE_PREFIX) else Path(reference).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(
-            f"base model folder {reference} does not exist", hint="give a local Hugging Face encoder folder"
-        )
-    if (folder / "adapter_config.json").exists():
-        raise ConfigError(
-            f"{reference} is an adapter, not a base model", hint="give the folder of the base it was trained on"
-        )
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise ConfigError(
-            f"{reference} lacks config.json or safetensors weights",
-            hint="only safetensors are read; convert other weights with save_pretrained(..., safe_serialization=True)",
-        )
-    return folder
-
-
-def _package_folder(reference: str) -> Path:
-    package, _, inside = reference.removeprefix(PACKAGE_PREFIX).partition("/")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # a part of the name is no package, or no name at all
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"Python package {package} is not installed",
-            hint="the demo's model comes with: pip install 'cloister[demo]'",
-        )
-    return Path(spec.submodule_search_locations[0]) / inside
-
-
-def identify_base(folder: Path, name: str) -> BaseIdentity:
-    """Name and SHA-256 of every file that decides what the base computes."""
-    names = ["config.json", *sorted(path.name for path in folder.glob("*.safetensors"))]
-    names += [name for name in _OTHER_FILES if (folder / name).is_file()]
-    return BaseIdentity(name=name, files={name: file_digest(folder / name) for name in names})
 
 
 def torch_dtype(compute: ComputeConfig) -> torch.dtype:

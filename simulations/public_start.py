@@ -24,7 +24,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedTokenizerBase
 
 from common.adapters.layers import check_pooled, layer_stack
-from common.base_model import FEATURE_MAP_NAME, Base, identify_base, load_base
+from common.base_files import FEATURE_MAP_NAME, identify_base
+from common.base_model import Base, load_base
 from common.canonical import digest, file_digest
 from common.compute import ComputeConfig
 from common.errors import ConfigError

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.data.records import Records
 from client.data.sources import read_records
 from client.data.splits import split_by_patient
-from common.base_model import Base, find_base, load_base
+from common.base_files import find_base
+from common.base_model import Base, load_base
 from common.config import parse_config
 from common.errors import ConfigError, DataError, Problem
 from common.identity import new_identity, public_name

@@ -1,13 +1,11 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from common.base_model import DTYPES, find_base, identify_base, load_base, torch_dtype
-from common.canonical import file_digest
+from common.base_model import DTYPES, load_base, torch_dtype
 from common.compute import ComputeConfig
 from common.errors import ConfigError, IntegrityError
 
@@ -36,53 +34,6 @@ def test_loading_twice_gives_the_same_outputs(tiny_base: Path) -> None:
 def test_the_dtype_is_the_one_asked_for(tiny_base: Path) -> None:
     base = load_base(tiny_base, "tiny", ComputeConfig(dtype="bfloat16"))
     assert {parameter.dtype for parameter in base.encoder.parameters()} == {torch.bfloat16}
-
-
-def test_the_identity_names_every_file_that_decides(tiny_base: Path) -> None:
-    identity = identify_base(tiny_base, "tiny")
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(identity.files)
-    assert identity.files["config.json"] == file_digest(tiny_base / "config.json")
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_changed_file_is_another_base(name: str, folder: Path) -> None:
-    before = identify_base(folder, "tiny")
-    with (folder / name).open("ab") as stream:
-        stream.write(b" ")
-    assert identify_base(folder, "tiny") != before
-
-
-def leave_out(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (shutil.rmtree, "does not exist"),
-        (leave_out("config.json"), "lacks config.json or safetensors weights"),
-        (leave_out("model.safetensors"), "lacks config.json or safetensors weights"),
-        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "is an adapter, not a base model"),
-    ],
-)
-def test_what_is_no_base_folder_is_one_sentence(damage: Callable[[Path], None], sentence: str, folder: Path) -> None:
-    damage(folder)
-    with pytest.raises(ConfigError, match=sentence) as caught:
-        find_base(str(folder))
-    assert caught.value.hint
-
-
-def test_pickled_weights_are_not_read(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ConfigError, match="safetensors"):
-        find_base(str(folder))
-
-
-def test_a_base_in_an_installed_package() -> None:
-    with pytest.raises(ConfigError, match="package no_such_package is not installed"):
-        find_base("package:no_such_package/model")
-    with pytest.raises(ConfigError, match=r"lacks config\.json"):
-        find_base("package:peft/tuners")
 
 
 @pytest.mark.parametrize("size", [0, 7, 500])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from common.base_model import FEATURE_MAP_NAME, Base, load_base
+from common.base_files import FEATURE_MAP_NAME
+from common.base_model import Base, load_base
 from common.canonical import file_digest
 from common.compute import ComputeConfig
 from common.errors import ConfigError

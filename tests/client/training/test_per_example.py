@@ -10,7 +10,8 @@ import torch
 from client.training.loop import recording
 from client.training.per_example import PerExampleGradients, loop_gradients
 from client.training.self_test import check_gradients
-from common.base_model import find_base, load_base
+from common.base_files import find_base
+from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.errors import IntegrityError
 from common.trainable import TrainableModel
