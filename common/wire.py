@@ -5,21 +5,20 @@ A frame, all numbers little-endian (docs/wire-format.md shows one byte by byte):
     magic `CLSR` | version | kind | header length | header | zeros to a multiple of 8 | vectors | SHA-256
 
 The header is canonical JSON: the scalar fields, and name, type and length of each vector. The checksum guards against
-accidents, not against an attacker, who can compute it too. Frames are not signed yet; signed envelopes come with
-transports that cross a network. What secure aggregation needs signed is signed inside its messages.
+accidents, not against an attacker, who can compute it too: on a network a frame travels in a signed envelope
+(`common.envelope`). What secure aggregation needs signed is signed inside its messages.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 
-from common.canonical import canonical_bytes
+from common.canonical import canonical_bytes, read_canonical
 from common.errors import IntegrityError
 from common.messages import FIELD_RULES, Message, Refusal, RoundOrder, RoundReply, check_message
 from common.secagg.messages import SECAGG_RULES
@@ -119,6 +118,12 @@ def decode(data: bytes, /, *kinds: type[First], limit_bytes: int = FRAME_LIMIT_B
     return cast(First, message)
 
 
+def subject(frame: bytes) -> tuple[str, int]:
+    """Plan and round that a frame made by `encode` is about; round 0 where it names none. Vectors are not looked at."""
+    scalars, _ = _read_header(_kind_of(frame), frame[_PREFIX.size : _header_end(frame)])
+    return scalars["plan_digest"], scalars.get("round_number", 0)
+
+
 def _unreadable(rule: str) -> IntegrityError:
     return IntegrityError(f"the frame {rule}", hint="it was damaged on the way or is of another version; send it again")
 
@@ -181,14 +186,9 @@ def _read_header(kind: type[Message], header: bytes) -> tuple[dict[str, Any], li
 
 def _parse_canonical(header: bytes) -> Any:  # noqa: ANN401 - any JSON value may stand there
     try:
-        values = json.loads(header.decode("ascii"))
-        canonical = canonical_bytes(values)
-    except (ValueError, RecursionError):  # not ASCII, not JSON, infinite, or nested without end
-        raise _unreadable("has a header that is not JSON") from None
-    # Comparing with our own writing refuses repeated keys, spaces, other orders and other spellings of a number.
-    if canonical != header:
-        raise _unreadable("has a header that is not canonical")
-    return values
+        return read_canonical(header)
+    except ValueError as error:
+        raise _unreadable(f"has a header that {error}") from None
 
 
 def _read_lengths(kind: type[Message], declared: object) -> list[int]:

@@ -27,7 +27,7 @@ from common.secagg.messages import (
     SurvivorSet,
 )
 from common.study_messages import BaseChunk, BaseNeed, BaseQuery, PlanAnswer, PlanOffer, RunNoted, RunOver
-from common.wire import HEADER_LIMIT_BYTES, KINDS, decode, encode, frame_bound
+from common.wire import HEADER_LIMIT_BYTES, KINDS, decode, encode, frame_bound, subject
 from tests.vectors.wire.make import files
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "wire"
@@ -276,6 +276,11 @@ def test_the_bound_holds_and_vectors_are_aligned_and_read_only(message):
     for values in vectors:
         assert values.flags.aligned
         assert not values.flags.writeable
+
+
+@given(messages)
+def test_the_subject_of_a_frame_is_its_plan_and_its_round_if_it_has_one(message):
+    assert subject(encode(message)) == (message.plan_digest, getattr(message, "round_number", 0))
 
 
 @pytest.mark.parametrize("kind", FIELD_RULES)
