@@ -1,4 +1,8 @@
-"""Real nodes and the real coordinator, joined by a simulated network."""
+"""Real nodes and the real coordinator, joined by a simulated network.
+
+Where the nodes live is an engine's business: here they live in this process, in `simulations.flower_run` in the workers
+of Flower's simulation engine.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.charges import Charges
 from client.node import SiteNode
@@ -26,7 +31,7 @@ from common.trainable import TrainableModel
 from server.checkpoint import CHECKPOINT_NAME
 from server.run import Evaluator, Observer, Refresh, RunOutcome, RunSetup, run
 from server.state import GlobalModel
-from simulations.network import Faults, SimulatedNetwork, Traffic
+from simulations.network import Carrier, Faults, OneByOne, SimulatedNetwork, Traffic
 from simulations.view import SilentView, View
 from simulations.world import Identities
 
@@ -45,13 +50,14 @@ class Setting:
     Attributes:
         plan: The finished plan; `plan.sites` names follow.
         model: The one model that all virtual parties share.
-        hospitals: Training set of each site, by name.
+        hospitals: Training set of each site, by name; none where the engine's own processes prepare them.
         evaluator: The coordinator's public validation set.
         folder: Run folder; must exist.
         faults: How bad the network is.
         seed: Public seed of the faults.
         identities: Of each site, by name; needed where the plan masks.
         make_source: Randomness of a site; tests alone give another than the operating system's.
+        sites: Names of the sites; where left out, those of `hospitals`.
     """
 
     plan: Plan
@@ -63,6 +69,11 @@ class Setting:
     seed: int = 0
     identities: Identities = field(default_factory=dict)
     make_source: MakeSource = SecretSource
+    sites: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            object.__setattr__(self, "sites", tuple(self.hospitals))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +95,37 @@ class Federated:
     seconds: float
 
 
-class _TimedTrainer:
+@dataclass(frozen=True, eq=False)
+class Coordinated:
+    """What the coordinator's part of a run gave."""
+
+    outcome: RunOutcome
+    traffic: Traffic
+
+
+class Engine(Protocol):
+    """Where the nodes of a run live, and how messages get there."""
+
+    in_process: bool
+    """Whether the nodes live here, so that the setting must hold their training sets."""
+
+    def serve(
+        self, setting: Setting, view: View, coordinate: Callable[[Carrier], Coordinated]
+    ) -> tuple[Coordinated, float]:
+        """Bring the nodes to life while the coordinator does its part.
+
+        Args:
+            setting: Who takes part; the books have been begun.
+            view: To be shown which site is at work.
+            coordinate: The coordinator's part; to be called once.
+
+        Returns:
+            What `coordinate` gave, and the seconds spent inside the sites' training.
+        """
+        ...
+
+
+class TimedTrainer:
     """A trainer that knows how long it took."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -100,28 +141,61 @@ class _TimedTrainer:
             self.seconds += time.perf_counter() - start
 
 
+class InProcess:
+    """The engine that keeps all nodes in this process and asks one after the other."""
+
+    in_process = True
+
+    def serve(
+        self, setting: Setting, view: View, coordinate: Callable[[Carrier], Coordinated]
+    ) -> tuple[Coordinated, float]:
+        """As `Engine.serve`."""
+        trainers = _trainers(setting)
+        nodes = {
+            name: open_node(setting.plan, setting.model, trainer, site_folder(setting, name), _key(setting, name))
+            for name, trainer in trainers.items()
+        }
+        coordinated = coordinate(OneByOne(_watched(nodes, view)))
+        return coordinated, sum(trainer.seconds for trainer in trainers.values())
+
+
 def federate(
-    setting: Setting, view: View | None = None, observer: Observer | None = None, *, resume: bool = False
+    setting: Setting,
+    view: View | None = None,
+    observer: Observer | None = None,
+    *,
+    resume: bool = False,
+    engine: Engine | None = None,
 ) -> Federated:
-    """Run a plan over virtual hospitals, in this process.
+    """Run a plan over virtual hospitals.
 
     Args:
         setting: Who takes part.
         view: Shown which site is at work.
         observer: Told of each finished round.
         resume: Go on from the folder's checkpoint and books.
+        engine: Where the nodes live; in this process where left out.
 
     Raises:
         CloisterError: As `server.run.run`.
     """
     start = time.perf_counter()
-    trainers, books = _trainers(setting), _books(setting)
-    network = SimulatedNetwork(
-        _watched(_nodes(setting, trainers, books), view or SilentView()), setting.faults, setting.seed
-    )
-    setup = RunSetup(
+    _begin_books(setting)
+
+    def coordinate(carrier: Carrier) -> Coordinated:
+        network = SimulatedNetwork(carrier, setting.faults, setting.seed)
+        outcome = run(_run_setup(setting, network, observer), setting.folder, resume=resume)
+        return Coordinated(outcome, network.traffic)
+
+    coordinated, local = (engine or InProcess()).serve(setting, view or SilentView(), coordinate)
+    charged = {name: _book(setting, name).steps_charged for name in setting.sites}
+    return Federated(coordinated.outcome, coordinated.traffic, charged, local, time.perf_counter() - start)
+
+
+def _run_setup(setting: Setting, network: SimulatedNetwork, observer: Observer | None) -> RunSetup:
+    return RunSetup(
         plan=setting.plan,
-        sites=tuple(setting.hospitals),
+        sites=setting.sites,
         transport=network,
         start=GlobalModel(setting.model.start.astype(np.float64), np.zeros(0, dtype=np.float32)),
         groups=setting.model.groups,
@@ -129,52 +203,64 @@ def federate(
         refresh=_refresh(setting.model),
         observer=observer or (lambda _: None),
     )
-    outcome = run(setup, setting.folder, resume=resume)
-    charged = {name: book.steps_charged for name, book in books.items()}
-    local = sum(trainer.seconds for trainer in trainers.values())
-    return Federated(outcome, network.traffic, charged, local, time.perf_counter() - start)
 
 
-def _trainers(setting: Setting) -> dict[str, _TimedTrainer]:
+def site_folder(setting: Setting, site: str) -> Path:
+    """Where a site keeps its own files of this run."""
+    return setting.folder / SITES_NAME / site
+
+
+def _begin_books(setting: Setting) -> None:
+    """Each site's book; once all have been begun, a missing one is a lost one, whatever else was lost with it."""
+    marker = setting.folder / SITES_NAME / _BEGUN_NAME
+    begun = marker.exists() or (setting.folder / CHECKPOINT_NAME).exists()
+    for name in setting.sites:
+        site_folder(setting, name).mkdir(parents=True, exist_ok=True)
+        _book(setting, name, begun=begun)
+    write_durably(marker, b"")
+
+
+def _book(setting: Setting, site: str, *, begun: bool = True) -> Charges:
+    return Charges(site_folder(setting, site), setting.plan, site, must_exist=begun)
+
+
+def _trainers(setting: Setting) -> dict[str, TimedTrainer]:
     return {
-        name: _TimedTrainer(build_trainer(setting.plan, setting.model, data, setting.make_source()))
+        name: TimedTrainer(build_trainer(setting.plan, setting.model, data, setting.make_source()))
         for name, data in setting.hospitals.items()
     }
 
 
-def _books(setting: Setting) -> dict[str, Charges]:
-    """Each site's book; once all have been begun, a missing one is a lost one, whatever else was lost with it."""
-    folder = setting.folder / SITES_NAME
-    marker = folder / _BEGUN_NAME
-    begun = marker.exists() or (setting.folder / CHECKPOINT_NAME).exists()
-    books = {}
-    for name in setting.hospitals:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        books[name] = Charges(folder / name, setting.plan, name, must_exist=begun)
-    write_durably(marker, b"")
-    return books
+def _key(setting: Setting, site: str) -> Ed25519PrivateKey | None:
+    return setting.identities[site] if setting.plan.masked else None
 
 
-def _nodes(
-    setting: Setting, trainers: Mapping[str, _TimedTrainer], books: Mapping[str, Charges]
-) -> dict[str, SiteNode]:
-    return {name: _node(setting, trainers[name], books[name]) for name in setting.hospitals}
+def open_node(
+    plan: Plan, model: TrainableModel, trainer: TimedTrainer, folder: Path, identity: Ed25519PrivateKey | None
+) -> SiteNode:
+    """A site's node, with its books as they stand on disk.
 
+    Args:
+        plan: The plan of the run.
+        model: What the trainer trains.
+        trainer: Of this site.
+        folder: The site's own, of the site's name; its book has been begun.
+        identity: The site's key; needed exactly where the plan masks.
 
-def _node(setting: Setting, trainer: _TimedTrainer, book: Charges) -> SiteNode:
+    Raises:
+        IntegrityError: When a book is damaged, lost, or of another plan.
+    """
+    half = None
+    if identity is not None:
+        half = SiteHalf(folder.name, plan, identity, SessionBook(folder, plan.digest, folder.name))
     return SiteNode(
-        setting.plan,
+        plan,
         trainer,
-        book,
-        _half(setting, book.site) if setting.plan.masked else None,
-        dimension=setting.model.spec.dimension,
-        basis_dimension=setting.model.basis_spec.dimension,
+        Charges(folder, plan, folder.name, must_exist=True),
+        half,
+        dimension=model.spec.dimension,
+        basis_dimension=model.basis_spec.dimension,
     )
-
-
-def _half(setting: Setting, site: str) -> SiteHalf:
-    session = SessionBook(setting.folder / SITES_NAME / site, setting.plan.digest, site)
-    return SiteHalf(site, setting.plan, setting.identities[site], session)
 
 
 def _watched(nodes: Mapping[str, SiteNode], view: View) -> dict[str, Callable[[bytes], bytes]]:

@@ -1,12 +1,12 @@
-"""A network in memory that loses, delays, repeats and alters messages, the same way each time it is run."""
+"""A simulated network that loses, delays, repeats and alters messages, the same way each time it is run."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field
 
@@ -38,8 +38,55 @@ class Traffic:
     faults: Mapping[Fault, int]
 
 
+@dataclass(frozen=True, repr=False)
+class Delivery:
+    """One copy of an order on its way to a site: as the coordinator sent it, and as the site gets it."""
+
+    site: str
+    sent: bytes
+    copy: int
+    delivered: bytes
+
+
+class Carrier(Protocol):
+    """What brings deliveries to the sites, wherever they live, and their answers back; it makes no faults."""
+
+    @property
+    def sites(self) -> Collection[str]:
+        """Names of the sites that it reaches."""
+        ...
+
+    def carry(self, deliveries: Iterable[Delivery]) -> Iterator[tuple[Delivery, bytes]]:
+        """Bring each delivery once, and yield it with its answer.
+
+        A site gets its deliveries in order, each after it answered the one before; between sites any order will do.
+        """
+        ...
+
+
+class OneByOne:
+    """A carrier to sites in this process: each is asked when its answer is waited for.
+
+    Args:
+        nodes: Site name to what answers an order there.
+    """
+
+    def __init__(self, nodes: Mapping[str, Callable[[bytes], bytes]]) -> None:
+        self._nodes = dict(nodes)
+
+    @property
+    def sites(self) -> Collection[str]:
+        """Names of the sites."""
+        return self._nodes.keys()
+
+    def carry(self, deliveries: Iterable[Delivery]) -> Iterator[tuple[Delivery, bytes]]:
+        """As `Carrier.carry`, in the order given."""
+        for delivery in deliveries:
+            yield delivery, self._nodes[delivery.site](delivery.delivered)
+
+
 class SimulatedNetwork:
-    """A `Transport` to sites in the same process, one site after the other.
+    """A `Transport` to virtual sites, over a carrier that knows where they live.
 
     Guarantees:
         Whether a message meets a fault depends on the public seed, the order's bytes, the site and the kind of fault,
@@ -51,13 +98,13 @@ class SimulatedNetwork:
         Replies that are late in the last exchange never come.
 
     Args:
-        nodes: Site name to what answers an order there.
+        carrier: What reaches the sites.
         faults: How bad the network is.
         seed: Public seed.
     """
 
-    def __init__(self, nodes: Mapping[str, Callable[[bytes], bytes]], faults: Faults, seed: int) -> None:
-        self._nodes = dict(nodes)
+    def __init__(self, carrier: Carrier, faults: Faults, seed: int) -> None:
+        self._carrier = carrier
         self._faults = faults
         self._seed = seed
         self._late: list[tuple[str, bytes]] = []
@@ -76,27 +123,28 @@ class SimulatedNetwork:
         Raises:
             TransportError: When a name is not on this network; nothing was sent then.
         """
-        unknown = sorted(orders.keys() - self._nodes.keys())
+        unknown = sorted(orders.keys() - set(self._carrier.sites))
         if unknown:
             raise TransportError(f"site {unknown[0]} is not on this network", hint="check the names of the sites")
         late, self._late = self._late, []
         yield from late
-        for site, order in orders.items():
-            yield from self._exchange_with(site, order)
-
-    def _exchange_with(self, site: str, order: bytes) -> Iterator[tuple[str, bytes]]:
-        fate = self._fate(site, order, "order")
-        self._count("order", order)
-        if fate.meets("drop order", self._faults.drop):
-            return
-        delivered = fate.altered(order, "alter order", self._faults.alter)
-        copies = 2 if fate.meets("repeat order", self._faults.repeat) else 1
-        for copy in range(copies):
-            reply = self._nodes[site](delivered)
+        for delivery, reply in self._carrier.carry(self._deliveries(orders)):
             self._count("reply", reply)
-            yield from self._bring_back(site, reply, self._fate(site, order, f"reply {copy}"))
+            yield from self._bring_back(delivery, reply)
 
-    def _bring_back(self, site: str, reply: bytes, fate: _Fate) -> Iterator[tuple[str, bytes]]:
+    def _deliveries(self, orders: Mapping[str, bytes]) -> Iterator[Delivery]:
+        for site, order in orders.items():
+            fate = self._fate(site, order, "order")
+            self._count("order", order)
+            if fate.meets("drop order", self._faults.drop):
+                continue
+            delivered = fate.altered(order, "alter order", self._faults.alter)
+            copies = 2 if fate.meets("repeat order", self._faults.repeat) else 1
+            for copy in range(copies):
+                yield Delivery(site, order, copy, delivered)
+
+    def _bring_back(self, delivery: Delivery, reply: bytes) -> Iterator[tuple[str, bytes]]:
+        site, fate = delivery.site, self._fate(delivery.site, delivery.sent, f"reply {delivery.copy}")
         if fate.meets("drop reply", self._faults.drop):
             return
         delivered = fate.altered(reply, "alter reply", self._faults.alter)

@@ -9,7 +9,7 @@ from client.charges import Charges
 from client.node import SiteNode
 from server.run import RunSetup, run
 from server.state import GlobalModel
-from simulations.network import Faults, SimulatedNetwork
+from simulations.network import Faults, OneByOne, SimulatedNetwork
 from tests.plans import make_plan
 
 SITES = ("north", "east", "south", "west")
@@ -45,7 +45,7 @@ def federate(folder, faults, resume=False, stop_after=None):
         if summary.round_number == stop_after:
             raise StoppedError
 
-    network = SimulatedNetwork({site: node.answer for site, node in nodes.items()}, faults, seed=4)
+    network = SimulatedNetwork(OneByOne({site: node.answer for site, node in nodes.items()}), faults, seed=4)
     start = GlobalModel(np.zeros(3), np.zeros(0, dtype=np.float32))
     setup = RunSetup(PLAN, SITES, network, start, GROUPS, observer=observer)
     return run(setup, folder, resume=resume), books, trained

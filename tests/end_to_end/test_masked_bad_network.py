@@ -11,7 +11,7 @@ from common.secagg.messages import MaskedOrder, SessionInvite
 from common.wire import decode
 from server.checkpoint import load_checkpoint
 from server.run import run
-from simulations.network import Faults, SimulatedNetwork
+from simulations.network import Faults, OneByOne, SimulatedNetwork
 from tests.masked_sites import DIMENSION, NOTHING, Direct, Hospitals, grid_total, make_hospitals, present
 
 SITES, ROUNDS = 5, 8
@@ -52,7 +52,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> list[Story]:
         terms = {"session_rounds": 4}
         folder = tmp_path_factory.mktemp("bad")
         hospitals = make_hospitals(folder, SITES, dropouts=2, colluders=0, rounds=ROUNDS, secure_aggregation=terms)
-        made.append(Story(hospitals, SimulatedNetwork(hospitals.doors(), BAD, seed)))
+        made.append(Story(hospitals, SimulatedNetwork(OneByOne(hospitals.doors()), BAD, seed)))
     return made
 
 
@@ -92,7 +92,7 @@ def test_nobody_is_charged_twice_for_a_round(stories):
 
 def test_repeats_alone_cost_nothing(tmp_path):
     hospitals = make_hospitals(tmp_path, SITES, dropouts=2, colluders=0, rounds=3)
-    story = Story(hospitals, SimulatedNetwork(hospitals.doors(), Faults(repeat=1.0), seed=1))
+    story = Story(hospitals, SimulatedNetwork(OneByOne(hospitals.doors()), Faults(repeat=1.0), seed=1))
     assert story.survivors == [set(range(SITES))] * 3
     assert all(summary.faults == {} and summary.refusals == {} for summary, _, _ in story.rounds)
 

@@ -13,7 +13,7 @@ from common.errors import ConfigError, IntegrityError, TransportError
 from common.messages import Refusal, RoundOrder, RoundReply
 from common.transport import Transport
 from common.wire import decode, encode
-from simulations.network import Fault, Faults, SimulatedNetwork
+from simulations.network import Fault, Faults, OneByOne, SimulatedNetwork
 from tests.client.small_plan import small_plan
 
 ORDERS = {"north": b"order for north", "south": b"order for south"}
@@ -35,7 +35,7 @@ def sites():
 
 
 def network(sites, seed=1, **faults):
-    return SimulatedNetwork({name: site.answer for name, site in sites.items()}, Faults(**faults), seed)
+    return SimulatedNetwork(OneByOne({name: site.answer for name, site in sites.items()}), Faults(**faults), seed)
 
 
 def differing(one, other):
@@ -131,7 +131,7 @@ def test_the_two_answers_to_a_repeated_order_meet_faults_of_their_own():
 
 
 def test_an_empty_message_cannot_be_altered():
-    net = SimulatedNetwork({"north": lambda order: order}, Faults(alter=1), 1)
+    net = SimulatedNetwork(OneByOne({"north": lambda order: order}), Faults(alter=1), 1)
     assert list(net.exchange({"north": b""})) == [("north", b"")]
     assert net.traffic.faults == NONE
 
@@ -199,7 +199,7 @@ def test_nodes_on_a_bad_network_train_a_round_once_and_good_answers_are_consiste
         (tmp_path / name).mkdir()
         books[name] = Charges(tmp_path / name, plan, name)
         nodes[name] = SiteNode(plan, trainer, books[name], dimension=1).answer
-    net = SimulatedNetwork(nodes, Faults(drop=0.1, delay=0.2, repeat=0.3, alter=0.2), 7)
+    net = SimulatedNetwork(OneByOne(nodes), Faults(drop=0.1, delay=0.2, repeat=0.3, alter=0.2), 7)
 
     good, damaged = {}, 0
     for round_number in range(1, plan.rounds + 1):
