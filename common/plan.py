@@ -163,6 +163,11 @@ class BaseIdentity(StrictConfig):
     name: str = Field(description="what card and adapter call the base")
     files: dict[str, Hexadecimal] = Field(min_length=1, description="SHA-256 of each of its files")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and digests of its files; what the base is called does not enter."""
+        return digest(self.files)
+
 
 Checked = TypeVar("Checked", bound="PlanSections")
 

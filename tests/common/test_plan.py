@@ -5,7 +5,7 @@ import pytest
 
 from common.config import parse_config
 from common.errors import ConfigError
-from common.plan import Plan, PlanDraft
+from common.plan import BaseIdentity, Plan, PlanDraft
 from common.secagg.parameters import Parameters
 
 DRAFT = """
@@ -187,3 +187,10 @@ def test_unsafe_secure_aggregation_is_refused(change: dict[str, Any], rule: str)
 def test_a_masked_plan_has_no_more_sites_than_a_message_can_name() -> None:
     roster = {f"site-{number:03d}": f"{number:04x}" + "11" * 30 for number in range(513)}
     assert "`sites` (513) must be at most 512" in masked_rules(sites=513, roster=roster)
+
+
+def test_the_digest_of_a_base_is_about_its_files() -> None:
+    base = BaseIdentity(**BASE)
+    assert base.digest == BaseIdentity(name="other", files=base.files).digest
+    assert base.digest != BaseIdentity(name="tiny", files={"config.json": "1" * 64}).digest
+    assert base.digest != BaseIdentity(name="tiny", files={"other.json": "0" * 64}).digest

@@ -8,6 +8,7 @@ PACKAGES = ("common", "client", "server", "simulations")
 TESTED_ELSEWHERE = {
     "common/transport.py": "tests/simulations/test_network.py",  # one protocol, no code
     "client/refusals.py": "tests/client/test_secagg.py",  # two errors
+    "client/limits.py": "tests/client/test_policy.py",  # one config class, asked through the policy
     "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
     "client/data/tables.py": "tests/client/data/test_sources.py",  # the file formats of that reader
     "server/gather.py": "tests/server/test_round.py",  # one record and one protocol, no code
