@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy.typing as npt
 
+from common.audit_events import MessageOut
+from common.audit_fields import ReleaseClass, most_revealing
 from common.errors import IntegrityError
 from common.messages import Message, Refusal, RoundReply
 from common.secagg.messages import Consent, MaskedReply, Reveal, SessionKeys, SessionShares, SiteMessage
 from common.study_messages import BaseNeed, PlanAnswer, RunNoted, SiteStudyMessage
 from common.wire import decode, encode
 
-ReleaseClass = Literal["masked", "noised and charged", "key material", "public"]
-"""What a field that leaves is.
-
-masked: charged for, and readable in the sum over the sites alone. noised and charged: the output of a mechanism that
-was paid for. key material: random, and about nobody; what it opens is for `client.secagg` to say. public: nothing about
-patients at all.
-
-There is no class for anything else, so that a raw value has no way to be listed.
-"""
+COORDINATOR = "coordinator"
 
 _SESSION: Mapping[str, ReleaseClass] = {"plan_digest": "public", "session": "public"}
 _ROUND: Mapping[str, ReleaseClass] = {**_SESSION, "round_number": "public"}
@@ -80,24 +75,36 @@ class Released:
 
 
 class Outbox:
-    """Checks, encodes and counts every message that leaves a site.
+    """Checks, encodes, records and counts every message that leaves a site.
 
     Guarantees:
         What it returns is a frame of a listed kind with every field listed, in the name of this site, and with an
-        update that is finite and of the expected length.
+        update that is finite and of the expected length. `record` has returned before a frame does, so that nothing
+        leaves which is not in the audit log.
 
     Edge cases:
         Counts begin with the process, and a message counts when it is handed out: if it is lost between here and the
-        network, the count is too high, never too low.
+        network, count and record are too high, never too low. When `record` raises, nothing is handed out.
 
     Args:
         site: Name of this site.
         dimension: Number of values of an update.
+        record: Told of each message before it may leave, as `AuditLog.record` is; must be durable when it returns.
+        recipient: Whom the messages are for.
     """
 
-    def __init__(self, site: str, dimension: int) -> None:
+    def __init__(
+        self,
+        site: str,
+        dimension: int,
+        record: Callable[[MessageOut], object] | None = None,
+        *,
+        recipient: str = COORDINATOR,
+    ) -> None:
         self._site = site
         self._dimension = dimension
+        self._record = record
+        self._recipient = recipient
         self._messages: Counter[str] = Counter()
         self._bytes: Counter[ReleaseClass] = Counter()
 
@@ -111,7 +118,7 @@ class Outbox:
 
         Raises:
             IntegrityError: For a kind or field that is not listed, another site's name, an update of another length
-                or with NaN or infinity. Nothing is released or counted.
+                or with NaN or infinity. Nothing is released, recorded or counted.
         """
         classes = _classes(message)
         frame = encode(message)
@@ -120,7 +127,11 @@ class Outbox:
         values = _values(message)
         if values is not None and values.shape != (self._dimension,):
             raise IntegrityError(f"an update must have {self._dimension} values, not shape {values.shape}")
-        self._count(message, classes, len(frame))
+        sizes = _bytes_by_class(message, classes, len(frame))
+        if self._record is not None:
+            self._record(self._departure(message, sizes, frame))
+        self._messages[type(message).__name__] += 1
+        self._bytes.update(sizes)
         return frame
 
     def release_again(self, frame: bytes) -> bytes:
@@ -131,14 +142,26 @@ class Outbox:
         """
         return self.release(cast(Leaving, decode(frame, RoundReply, MaskedReply, Refusal)))
 
-    def _count(self, message: Message, classes: Mapping[str, ReleaseClass], size: int) -> None:
-        self._messages[type(message).__name__] += 1
-        for name, release_class in classes.items():
-            if release_class != "public":
-                carried = getattr(message, name).nbytes
-                self._bytes[release_class] += carried
-                size -= carried
-        self._bytes["public"] += size
+    def _departure(self, message: Leaving, sizes: dict[ReleaseClass, int], frame: bytes) -> MessageOut:
+        return MessageOut(
+            message=type(message).__name__,
+            plan=message.plan_digest,
+            round_number=getattr(message, "round_number", 0),
+            release_class=most_revealing(sizes),
+            bytes_by_class=sizes,
+            size_bytes=len(frame),
+            digest=hashlib.sha256(frame).hexdigest(),
+            recipient=self._recipient,
+        )
+
+
+def _bytes_by_class(message: Leaving, classes: Mapping[str, ReleaseClass], size: int) -> dict[ReleaseClass, int]:
+    """Bytes of a frame by what they are; the frame around the fields is public."""
+    sizes: Counter[ReleaseClass] = Counter()
+    for name, release_class in classes.items():
+        if release_class != "public":
+            sizes[release_class] += getattr(message, name).nbytes
+    return {**sizes, "public": size - sizes.total()}
 
 
 def _values(message: Leaving) -> npt.NDArray[Any] | None:
