@@ -7,7 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from common.config import StrictConfig
 
@@ -16,6 +16,8 @@ UNKNOWN_ADDRESS = "unknown"
 
 class GatewayLimits(StrictConfig):
     """The bounds within which the gateway serves; the defaults fit tens of sites, also behind one address."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     body_limit_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
     """The longest request body; Flower cuts arrays at 5 MiB, so 32 MiB is ample."""
@@ -28,6 +30,7 @@ class GatewayLimits(StrictConfig):
     connections: int = Field(default=256, ge=1, le=10_000)
     """Connections open at once."""
     connections_per_address: int = Field(default=64, ge=1)
+    """Of them, from one address; hospitals behind one address share them."""
     handshake_seconds: float = Field(default=10.0, gt=0)
     """For TLS to be agreed."""
     head_seconds: float = Field(default=10.0, gt=0)
