@@ -14,14 +14,11 @@ from client.data.sources import read_records
 from client.data.splits import split_by_patient
 from common.base_files import find_base
 from common.base_model import Base, load_base
-from common.config import parse_config
 from common.errors import ConfigError, DataError, Problem
 from common.identity import new_identity, public_name
-from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
-from common.privacy.calibrate import noise_for
-from common.privacy.mechanism import mechanism_of
-from common.secagg.parameters import FEWEST_SITES
+from common.plan import BaseIdentity, Plan, PlanDraft
 from common.trainable import TrainableModel
+from server import planning
 from simulations.notes import generate_notes
 from simulations.partition import partition_patients
 from simulations.public_start import OnStep, PublicStart, public_base
@@ -135,51 +132,9 @@ def draw_identities(sites: Iterable[str]) -> Identities:
 
 
 def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, identities: Identities | None = None) -> Plan:
-    """Turn a draft into a plan: calibrate the noise, and name the sites and the base's digests.
-
-    Args:
-        draft: The plan as a person wrote it.
-        sites: n.
-        base: Name and digests of the base.
-        identities: Of the sites; their public halves are the plan's roster where it masks.
-    """
-    if draft.masked:
-        _check_sites(draft, sites)
-    sections = draft.model_dump()
-    privacy = sections.pop("privacy")
-    target, noise = privacy.pop("epsilon"), privacy.pop("noise_multiplier")
-    if noise is None:
-        noise = _calibrated(draft, sites, target)
+    """As `server.planning.finish_plan`, with the public halves of virtual hospitals' identities as the roster."""
     roster = {site: public_name(identity) for site, identity in (identities or {}).items()} if draft.masked else {}
-    terms = PrivacyTerms(**privacy, noise_multiplier=noise)
-    plan = parse_config(
-        Plan, {**sections, "privacy": terms, "sites": sites, "roster": roster, "base": base}, "the plan"
-    )
-    mechanism_of(plan)
-    return plan
-
-
-def _check_sites(draft: PlanDraft, sites: int) -> None:
-    """Say in a scenario's own words what secure aggregation misses, before anything is calibrated for it."""
-    terms = draft.secure_aggregation
-    colluders = terms.tolerated_colluders
-    faults = terms.parameters(sites).problems()
-    if sites < FEWEST_SITES:
-        hint = 'use more hospitals, or plan.mode = "per-site" with plan.secure_aggregation.masked = false'
-    else:
-        most = max(0, -(-(sites - colluders) // 2) - 1)
-        hint = f"with {sites} hospitals and {colluders} colluders, tolerated_dropouts may be at most {most}"
-        hint += "; leave threshold out" if terms.threshold is not None else ""
-    if faults:
-        problems = tuple(Problem("plan.secure_aggregation", fault, hint=hint) for fault in faults)
-        raise ConfigError(f"the plan does not fit {sites} hospitals", problems, hint)
-
-
-def _calibrated(draft: PlanDraft, sites: int, target: float) -> float:
-    if draft.mode == "per-site":
-        return noise_for(target, draft.privacy, draft.steps)
-    shares = draft.secure_aggregation.parameters(sites).noise_shares
-    return noise_for(target, draft.privacy, draft.steps, noise="skellam", noise_shares=shares)
+    return planning.finish_plan(draft, sites, base, roster)
 
 
 def build_world(

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -7,8 +6,6 @@ import pytest
 from client.data.records import Records
 from common.errors import ConfigError, DataError
 from common.plan import BaseIdentity
-from common.privacy.accountant import epsilon
-from common.privacy.plan import PrivacyPlan
 from simulations.scenario import Scenario
 from simulations.world import Splits, build_world, finish_plan, load_splits, site_names
 from tests.tiny_scenario import CANARY, tiny_scenario, write_rows
@@ -118,32 +115,6 @@ def test_a_device_that_is_not_there_is_one_sentence(
 
 
 # --- the plan ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("target", [1.0, 8.0])
-def test_the_noise_keeps_the_target_and_wastes_nothing(tmp_path: Path, target: float) -> None:
-    scenario = calibrated(tmp_path, target)
-    plan = finish_plan(scenario.plan, 2, IDENTITY)
-    mechanism = PrivacyPlan.from_terms(plan.privacy, plan.steps)
-    assert epsilon(mechanism) <= target
-    assert epsilon(replace(mechanism, noise_multiplier=mechanism.noise_multiplier - 2e-4)) > target
-
-
-def calibrated(folder: Path, target: float) -> Scenario:
-    values = tiny_scenario(folder, Path("base")).model_dump(mode="json")
-    values["plan"]["privacy"] |= {"noise_multiplier": None, "epsilon": target}
-    return Scenario.model_validate(values)
-
-
-def test_a_given_noise_is_taken_as_it_is(tmp_path: Path) -> None:
-    plan = finish_plan(tiny_scenario(tmp_path, Path("base")).plan, 2, IDENTITY)
-    assert plan.privacy.noise_multiplier == 1.0
-    assert (plan.sites, plan.base) == (2, IDENTITY)
-
-
-def test_an_epsilon_out_of_reach_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        finish_plan(calibrated(tmp_path, 1e-9).plan, 2, IDENTITY)
 
 
 CHANGES = (
