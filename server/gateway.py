@@ -138,7 +138,6 @@ def upstream_client(settings: GatewaySettings) -> httpx.AsyncClient:
         verify=context,
         trust_env=False,
         follow_redirects=False,
-        headers={},
         timeout=httpx.Timeout(limits.upstream_answer_seconds, connect=limits.upstream_connect_seconds),
         # Shorter than uvicorn's 5 s in the SuperLink, so that a connection is never taken up while it is being closed.
         limits=httpx.Limits(max_connections=limits.connections, keepalive_expiry=3.0),

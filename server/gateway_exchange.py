@@ -12,6 +12,16 @@ from server.gateway_access import NO_ANSWER
 from server.gateway_limits import GatewayLimits
 from server.gateway_rules import PROTOBUF, REFUSED_BODY, REFUSED_HEADERS, RESPONSE_TYPES, Head
 
+OPENING_BYTES = 64 * 1024
+
+OWN_HEADERS = (
+    (b"content-type", PROTOBUF),
+    (b"accept", PROTOBUF),
+    (b"accept-encoding", b"identity"),
+    (b"user-agent", b"cloister-gateway"),
+)
+"""What every request to the SuperLink says, whatever the one from outside said."""
+
 
 class _BodyTooLongError(Exception):
     """More bytes came than a body may have."""
@@ -25,8 +35,9 @@ class Exchange:
     """One request and its answer.
 
     Guarantees:
-        No more than a piece of a body (about 64 KiB) is held at a time: the next is read when the other side took the
-        last. What the SuperLink gets of a body that was cut off is cut off too, and never looks whole.
+        A few pieces of a body (64 KiB each) are held at a time: the next is read when the other side took the last.
+        What the SuperLink gets of a body that was cut off is cut off too, and never looks whole; of one that is cut off
+        within its first 64 KiB it gets nothing.
 
     Attributes:
         status: What was answered; 0 for nothing.
@@ -73,14 +84,11 @@ class Exchange:
             await self.refuse(status)
 
     async def _forward(self, head: Head) -> None:
-        framing = (
-            (b"transfer-encoding", b"chunked") if head.length is None else (b"content-length", b"%d" % head.length)
-        )
+        opening = await self._opening()
+        length = len(opening) if self._body_ended else head.length
+        framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
         request = self._client.build_request(
-            "POST",
-            head.path,
-            headers=[(b"content-type", PROTOBUF), (b"accept", PROTOBUF), framing, *head.forwarded],
-            content=self._body(),
+            "POST", head.path, headers=[*OWN_HEADERS, framing, *head.forwarded], content=self._body(opening)
         )
         response = await self._client.send(request, stream=True)
         try:
@@ -88,19 +96,29 @@ class Exchange:
         finally:
             await response.aclose()
 
-    async def _body(self) -> AsyncIterator[bytes]:
+    async def _opening(self) -> bytes:
+        """Read a short body whole, so that one with a broken end never reaches the SuperLink at all."""
+        opening = bytearray()
+        while not self._body_ended and len(opening) < OPENING_BYTES:
+            opening += await self._piece()
+        return bytes(opening)
+
+    async def _body(self, opening: bytes) -> AsyncIterator[bytes]:
+        yield opening
         while not self._body_ended:
-            async with asyncio.timeout(self._limits.idle_seconds):
-                message = await self._receive()
-            if message["type"] != "http.request":
-                raise _ClientGoneError
-            piece = message.get("body", b"")
-            self.bytes_in += len(piece)
-            if self.bytes_in > self._limits.body_limit_bytes:
-                raise _BodyTooLongError
-            self._body_ended = not message.get("more_body", False)
-            if piece:
-                yield piece
+            yield await self._piece()
+
+    async def _piece(self) -> bytes:
+        async with asyncio.timeout(self._limits.idle_seconds):
+            message = await self._receive()
+        if message["type"] != "http.request":
+            raise _ClientGoneError
+        piece: bytes = message.get("body", b"")
+        self.bytes_in += len(piece)
+        if self.bytes_in > self._limits.body_limit_bytes:
+            raise _BodyTooLongError
+        self._body_ended = not message.get("more_body", False)
+        return piece
 
     async def _relay(self, response: httpx.Response) -> None:
         headers = self._response_headers(response)
