@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AfterValidator
 
@@ -34,18 +35,10 @@ def check_authority_time(pem: str, now: datetime) -> None:
 
 
 def _checked(pem: str) -> str:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
-        # One spelling: no second certificate, no private key and no text around it.
-        if certificate.public_bytes(Encoding.PEM).decode("ascii") != pem:
-            raise ValueError("more than one certificate")
-        is_authority = _may_issue(certificate)
-        certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType):
-        raise ValueError("must be one self-signed X.509 certificate in PEM") from None
-    except (x509.InvalidVersion, x509.DuplicateExtension):
-        raise ValueError("must be one self-signed X.509 certificate of version 3") from None
-    if not is_authority:
+    certificate = _load(pem)
+    if certificate is None:
+        raise ValueError("must be one self-signed X.509 certificate in PEM, with a key of today's strength")
+    if not _may_issue(certificate):
         raise ValueError("must be the certificate of a certificate authority, and this one may not issue any")
     return pem
 
@@ -54,10 +47,43 @@ AuthorityPem = Annotated[str, AfterValidator(_checked)]
 """One self-signed CA certificate in the one PEM spelling."""
 
 
+def _load(pem: str) -> x509.Certificate | None:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode("ascii"))
+        certificate.verify_directly_issued_by(certificate)
+        is_strong = _is_strong(certificate)
+    except _MALFORMED:
+        return None
+    # One spelling: no second certificate, no private key and no text around it.
+    is_alone = certificate.public_bytes(Encoding.PEM).decode("ascii") == pem
+    return certificate if is_alone and is_strong else None
+
+
+def _is_strong(certificate: x509.Certificate) -> bool:
+    """At least 112 bits: whoever computes the authority's key can play the gateway."""
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return key.key_size >= 2048
+    return isinstance(key, ed25519.Ed25519PublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= 256
+    )
+
+
 def _may_issue(certificate: x509.Certificate) -> bool:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, *_MALFORMED):
         return False
     return constraints.ca and usage.key_cert_sign
+
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+)

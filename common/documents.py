@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -71,6 +72,25 @@ def parse_document(kind: type[Document], data: bytes, name: str, limit_bytes: in
     if document_bytes(document) != data:
         raise unreadable(name, "is not written in the one canonical form")
     return document
+
+
+def read_document_file(kind: type[Document], path: Path, name: str, limit_bytes: int) -> Document:
+    """Read a document that this side keeps; no more than its limit is read of a file that grew.
+
+    Raises:
+        ConfigError: When the file cannot be read.
+        IntegrityError: When it holds no such document.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit_bytes + 1)
+    except OSError as error:
+        raise ConfigError(f"the {name} {path} cannot be read: {error.strerror}", hint="check the home folder") from None
+    try:
+        return parse_document(kind, data, name, limit_bytes)
+    except IntegrityError as error:
+        hint = "somebody changed it, or the disk did; restore it from a backup"
+        raise IntegrityError(f"{path}: {error.message}", hint=hint) from None
 
 
 def unreadable(name: str, rule: str) -> IntegrityError:

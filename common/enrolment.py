@@ -24,13 +24,11 @@ from common.authority import AuthorityPem
 from common.canonical import canonical_bytes, digest
 from common.config import StrictConfig
 from common.documents import document_bytes, parse_document, sign_document
+from common.envelope import COORDINATOR
 from common.identity import is_signed_by, is_sound, public_name
 from common.moments import Moment, moment_text
 from common.node_key import NodePublicKey, is_proof, prove_possession, public_pem
 from common.plan import Hexadecimal, SiteName
-
-COORDINATOR_NAME = "coordinator"
-"""What the coordinator is called in envelopes; hence the name of no site."""
 
 _REQUEST = "join request"
 _INVITATION = "invitation"
@@ -44,8 +42,8 @@ def _sound(public: str) -> str:
 
 
 def _of_a_site(name: str) -> str:
-    if name.casefold() == COORDINATOR_NAME:
-        raise ValueError(f"must not be `{COORDINATOR_NAME}`, which is what sites call the other side")
+    if name.casefold() == COORDINATOR:
+        raise ValueError(f"must not be `{COORDINATOR}`, which is what sites call the other side")
     return name
 
 

@@ -61,7 +61,9 @@ def _refuse_existing(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"the home {path} cannot be made: {error.strerror}", hint="choose another place by `--home`")
+    # A volume cannot be renamed over, but a folder in it can be made.
+    hint = "choose another place by `--home`, such as a folder inside that one"
+    return ConfigError(f"the home {path} cannot be made: {error.strerror}", hint=hint)
 
 
 def permission_findings(home: Path, folders: Iterable[str]) -> tuple[Finding, ...]:

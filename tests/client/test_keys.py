@@ -26,6 +26,7 @@ def test_only_its_owner_may_read_it(tmp_path):
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_what_is_no_key_is_refused_and_never_replaced(tmp_path, length):
     (tmp_path / "identity.key").write_bytes(bytes(length))
+    (tmp_path / "identity.key").chmod(0o600)
     with pytest.raises(IntegrityError, match=f"has {length} bytes instead of 32") as caught:
         load_or_create_identity(tmp_path)
     assert "backup" in caught.value.hint

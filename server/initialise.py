@@ -1,0 +1,51 @@
+"""A new coordinator: identity, certificate authority, certificates and config, all at once or not at all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from common.address import parse_address
+from common.config import parse_config
+from common.files import write_new_durably
+from common.identity import new_identity
+from common.key_files import write_identity
+from common.moments import current_moment
+from common.private_files import PRIVATE_FILE
+from server.certificates import create_certificates
+from server.config import CoordinatorConfig
+from server.home import CoordinatorHome
+
+_CONFIG = """\
+# The coordinator's own settings; docs/configuration.md has all of them. Nothing here is about privacy.
+
+# The federation's name. It is a part of the federation's id, so it never changes.
+name = "{name}"
+
+# HOST:PORT at which hospitals meet the gateway. After a change: `cloister-coordinator renew`, and new invitations.
+address = "{address}"
+"""
+
+
+def initialise(home: CoordinatorHome, name: str, address: str, now: datetime | None = None) -> CoordinatorConfig:
+    """Make a coordinator's home with all that it needs to enrol sites.
+
+    Args:
+        home: Where; nothing may be there yet.
+        name: The federation's name.
+        address: `HOST:PORT`, in any spelling.
+        now: The clock, in UTC; the machine's where left out.
+
+    Raises:
+        ConfigError: When name or address do not fit, or something is there already: nothing is ever overwritten.
+    """
+    values = {"name": name, "address": str(parse_address(address))}
+    config = parse_config(CoordinatorConfig, values, "the command")
+    home.create(lambda draft: _fill(draft, config, now or current_moment()))
+    return config
+
+
+def _fill(home: CoordinatorHome, config: CoordinatorConfig, now: datetime) -> None:
+    write_identity(home.identity_key, new_identity())
+    create_certificates(home, config.name, config.address, now)
+    text = _CONFIG.format(name=config.name, address=config.address)
+    write_new_durably(home.config, text.encode("ascii"), mode=PRIVATE_FILE)
