@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import dataclass, fields
 from typing import get_args
 
@@ -6,7 +7,9 @@ import pytest
 
 import client.outbox
 from client.outbox import RELEASE_CLASSES, Outbox, ReleaseClass, Released
+from common.audit import AuditLog, verify_audit
 from common.errors import IntegrityError
+from common.identity import new_identity, public_name
 from common.messages import FIELD_RULES, Refusal, RoundOrder, RoundReply
 from common.secagg.messages import (
     Consent,
@@ -167,3 +170,55 @@ NO_ANSWERS = [b"anything", encode(RoundOrder(PLAN, 1, UPDATE, UPDATE)), encode(R
 def test_bytes_that_are_no_answer_do_not_leave_again(outbox, frame):
     with pytest.raises(IntegrityError, match="the frame"):
         outbox.release_again(frame)
+
+
+# --- the record ---
+
+MOST_REVEALING = {RoundReply: "noised and charged", Refusal: "public", MaskedReply: "masked", PlanAnswer: "public"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [REPLY, REFUSAL, MASKED_REPLY, PlanAnswer(PLAN, "north", "refused", ("a", "b")), *KEY_MATERIAL],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_message_is_recorded_with_what_it_is_and_its_digest(message):
+    recorded = []
+    outbox = Outbox("north", 3, recorded.append)
+    frame = outbox.release(message)
+    (event,) = recorded
+    assert (event.message, event.plan, event.recipient) == (type(message).__name__, PLAN, "coordinator")
+    assert event.round_number == getattr(message, "round_number", 0)
+    assert (event.size_bytes, event.digest) == (len(frame), hashlib.sha256(frame).hexdigest())
+    assert event.release_class == MOST_REVEALING.get(type(message), "key material")
+    assert outbox.released.bytes_by_class == event.bytes_by_class
+
+
+def test_a_kept_answer_that_leaves_again_is_recorded_again():
+    recorded = []
+    outbox = Outbox("north", 3, recorded.append, recipient="relay")
+    outbox.release_again(outbox.release(REPLY))
+    assert [event.digest for event in recorded] == [hashlib.sha256(encode(REPLY)).hexdigest()] * 2
+    assert {event.recipient for event in recorded} == {"relay"}
+
+
+def test_what_cannot_be_recorded_does_not_leave_and_what_may_not_leave_is_not_recorded():
+    def full(event):
+        raise OSError("disk full")
+
+    outbox = Outbox("north", 3, full)
+    with pytest.raises(OSError, match="disk full"):
+        outbox.release(REPLY)
+    with pytest.raises(IntegrityError, match="only messages of site north"):
+        outbox.release(RoundReply(PLAN, 1, "south", UPDATE))
+    assert outbox.released == Released({}, {})
+
+
+def test_the_record_is_on_disk_before_the_bytes_are_handed_out(tmp_path):
+    (tmp_path / "keys").mkdir()
+    identity = new_identity()
+    path, anchor = tmp_path / "audit.jsonl", tmp_path / "keys" / "audit.anchor"
+    outbox = Outbox("north", 3, AuditLog(path, anchor, identity).record)
+    frames = [outbox.release(REPLY), outbox.release(REFUSAL)]
+    events = [entry.event for entry in verify_audit(path, anchor, public_name(identity)).entries]
+    assert [event.digest for event in events] == [hashlib.sha256(frame).hexdigest() for frame in frames]
