@@ -1,0 +1,94 @@
+"""Reading a ledger: whether it is whole, this site's, this machine's, and as new as its anchor says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.ledger_anchor import Anchor, read_anchor
+from client.ledger_file import LedgerFile
+from client.ledger_rows import HINT, NOTHING_BEFORE, Opened, Row, check_chain, unfit
+from client.ledger_state import LedgerState, fold
+from common.errors import RollbackError
+
+_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class LedgerView:
+    """A ledger that was found sound: every entry, and what they add up to."""
+
+    rows: tuple[Row, ...]
+    state: LedgerState
+
+
+def read_ledger(path: Path, anchor_path: Path, public: str, host: str) -> LedgerView:
+    """Look at a ledger without the right to write it, also while the node runs: for `budget`, `verify`, `report`.
+
+    Checks all that opening checks; writes nothing.
+
+    Args:
+        path: The ledger.
+        anchor_path: Its anchor.
+        public: The site's identity, 64 hexadecimal digits.
+        host: This machine, by `host_identifier`.
+
+    Raises:
+        IntegrityError: When a file is missing, damaged, edited, of another site or another machine.
+        RollbackError: When entries are missing at the end, or an older ledger or anchor was put back.
+        TryAgainError: When a file cannot be read now.
+    """
+    for _ in range(_LOOKS - 1):
+        try:
+            return _look(path, anchor_path, public, host)
+        except RollbackError:
+            continue  # The node may have written entries between the look at one file and at the other.
+    return _look(path, anchor_path, public, host)
+
+
+def checked_rows(file: LedgerFile, anchor: Anchor | None, public: str, host: str) -> tuple[Row, ...]:
+    """All entries, once everything fits together; the last may be one that the anchor does not know yet.
+
+    Raises:
+        IntegrityError: When something is missing, edited, of another site or another machine.
+        RollbackError: When entries are missing at the end, or the anchor is older than a crash can leave it.
+    """
+    if anchor is None:
+        raise unfit("has lost its anchor: nothing shows that this is not an older copy")
+    rows = file.rows()
+    check_chain(rows, public)
+    _check_anchor(rows, anchor)
+    _check_owner(rows, anchor, public, host)
+    return rows
+
+
+def _look(path: Path, anchor_path: Path, public: str, host: str) -> LedgerView:
+    # The anchor first: entries that come between the two looks leave the ledger ahead, never behind.
+    anchor = read_anchor(anchor_path, public)
+    with closing(LedgerFile(path)) as file:
+        rows = checked_rows(file, anchor, public, host)
+    return LedgerView(rows, fold(rows))
+
+
+def _check_anchor(rows: Sequence[Row], anchor: Anchor) -> None:
+    if len(rows) < anchor.sequence:
+        rule = f"ends at entry {len(rows)}, but entry {anchor.sequence} was written: an older copy was put back"
+        raise RollbackError(f"the ledger {rule}", hint=HINT)
+    known = rows[anchor.sequence - 1].hash if anchor.sequence else NOTHING_BEFORE
+    if known != anchor.head:
+        raise RollbackError(f"the ledger has another entry {anchor.sequence} than was written: it is a copy", hint=HINT)
+    if len(rows) > anchor.sequence + 1:
+        rule = f"stands at entry {anchor.sequence} of {len(rows)}, which no crash explains: an older one was put back"
+        raise RollbackError(f"the anchor of the ledger {rule}", hint=HINT)
+
+
+def _check_owner(rows: Sequence[Row], anchor: Anchor, public: str, host: str) -> None:
+    first = rows[0].meaning if rows else None
+    if not isinstance(first, Opened):
+        raise unfit("has no first entry: it was never begun in full")
+    if first.site != public:
+        raise unfit("belongs to another site")
+    if host not in {anchor.host} & {first.host}:
+        raise unfit("belongs to another machine: a copy must not be spent from, while the first may still be in use")
