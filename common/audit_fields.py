@@ -44,7 +44,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 RoundNumber = Annotated[int, Field(ge=1)]
 ExitCode = Annotated[int, Field(ge=0, le=255)]
 Part = Literal["site", "coordinator", "superlink", "gateway"]
-Kept = Literal["ledger", "audit", "inbox", "run-book", "session", "sequences", "plans", "approvals", "keys"]
+Kept = Literal["ledger", "audit", "inbox", "run", "sequences", "plans", "approvals", "keys"]
 """What a party keeps on disk and would notice to be lost, damaged or old."""
 
 
