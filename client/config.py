@@ -50,7 +50,12 @@ class BudgetConfig(StrictConfig):
 
     def of(self, unit: Unit) -> UnitBudget | None:
         """The budget of a unit; None where the hospital has set none, so that nothing may be spent."""
-        return self.patient if unit == "patient" else self.record
+        return dict(self.by_unit()).get(unit)
+
+    def by_unit(self) -> tuple[tuple[Unit, UnitBudget], ...]:
+        """The budgets that the hospital has set."""
+        budgets: tuple[tuple[Unit, UnitBudget | None], ...] = (("patient", self.patient), ("record", self.record))
+        return tuple((unit, budget) for unit, budget in budgets if budget is not None)
 
 
 class NetworkConfig(StrictConfig):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from client.outbox import ReleaseClass
+from common.audit_fields import ReleaseClass
 from common.config import Names, StrictConfig
 from common.plan import AdapterMethod, Fraction, Hexadecimal, Mode, PositiveFloat, PositiveInt, Unit
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
 from client.limits import Evaluation, SitePolicy
-from client.outbox import RELEASE_CLASSES, ReleaseClass
+from client.outbox import RELEASE_CLASSES
+from common.audit_fields import ReleaseClass
 from common.errors import ConfigError
 from common.messages import Message, RoundReply
 from common.plan import Plan
@@ -166,9 +167,10 @@ def _privacy(plan: Plan, policy: SitePolicy) -> Reasons:
 def _cost(plan: Plan, policy: SitePolicy) -> Reasons:
     try:
         cost = epsilon(mechanism_of(plan))
-    except ConfigError as error:
+    except (ConfigError, ArithmeticError, ValueError) as error:  # the last two: numbers at the edge of a float64
         hint = "ask the coordinator for a plan whose constants `cloister-coordinator plan check` accepts"
-        yield Reason("impossible-mechanism", "ε of the run must be known", error.message, "a number", hint)
+        asked = error.message if isinstance(error, ConfigError) else "constants that no accountant takes"
+        yield Reason("impossible-mechanism", "ε of the run must be known", asked, "a number", hint)
         return
     yield from _at_most("epsilon-too-high", "ε of the run", cost, "most_epsilon", policy.most_epsilon)
 

@@ -92,6 +92,8 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "misaddressed": "the request is for another site or federation, or not signed by its coordinator",
     "past-sequence": "the request is older than one that the site has answered",
     "rolled-back": "the coordinator remembers answers that the site has lost; an older copy was put back",
+    "not-taking-part": "the site does not take part in the plan, or not any more",
+    "not-ready": "the site could not make itself ready; its own log says why",
     "bad-share": "a sealed share was changed, or is for another site or round",
 }
 """Each refusal of a request within a run, likewise."""

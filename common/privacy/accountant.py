@@ -35,6 +35,8 @@ _CURVE_KNOTS = 8
 # Below these the error of the fast Fourier transform is no longer small against δ, and the figure may come out too low.
 _SMALLEST_DELTA = 1e-7
 _DELTA_PER_STEP = 1e-14
+# Far smaller losses would want a grid of gigabytes; a plan that a stranger wrote may have them.
+_NEGLIGIBLE_EPSILON = 0.01
 
 
 @lru_cache(maxsize=1024)
@@ -51,7 +53,8 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
 
     Edge cases:
         No steps cost 0. `noise_multiplier` 0 costs infinity. For δ below 1e-7, or below 1e-14 a step, the error of the
-        distributions' Fourier transform is no longer small against δ; the Rényi bound, which is larger, is given.
+        distributions' Fourier transform is no longer small against δ; the Rényi bound, which is larger, is given. So
+        it is where it says less than 0.01 already: memory stays bounded for every plan.
 
     Args:
         plan: The mechanism.
@@ -73,9 +76,10 @@ def epsilon(plan: PrivacyPlan, steps: int | None = None) -> float:
         return math.inf
     if plan.noise == "skellam":
         return skellam_epsilon(plan, count)
+    bound = renyi_epsilon(plan, count)
     cell = _loss_grid(plan)
-    if cell > _WIDEST_CELL or plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
-        return renyi_epsilon(plan, count)
+    if bound < _NEGLIGIBLE_EPSILON or cell > _WIDEST_CELL or plan.delta < max(_SMALLEST_DELTA, _DELTA_PER_STEP * count):
+        return bound
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, cell)
     return float(accountant.compose(plan.event(count)).get_epsilon(plan.delta))
 

@@ -198,3 +198,10 @@ def test_the_curve_without_noise_and_without_steps() -> None:
 def test_rounds_must_divide_the_steps(rounds: int) -> None:
     with pytest.raises(ValueError, match="equal rounds"):
         epsilon_by_round(plan(0.1, 1.0, 4), rounds)
+
+
+@pytest.mark.parametrize(("rate", "sigma"), [(1e-9, 1e2), (1e-6, 1e4), (1e-4, 1e9)])
+def test_a_plan_of_next_to_no_loss_takes_no_memory(rate: float, sigma: float) -> None:
+    # Its losses on a grid of their own size would be an array of 100 GB.
+    tiny = plan(rate, sigma, 1_000_000)
+    assert epsilon(tiny) == renyi_epsilon(tiny) < 0.01
