@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from client.charges import Charges
 from client.outbox import Leaving, Outbox, Released
 from client.secagg import SiteHalf
 from client.session_view import RoundTerms
+from common.audit_events import MessageOut
 from common.errors import CloisterError, ConfigError, IntegrityError
 from common.fields import SITE_NAME, RefusalCode
 from common.identity import SIGNATURE_BYTES
@@ -74,6 +76,7 @@ class SiteNode:
         half: The site's half of secure aggregation; needed exactly where the plan masks.
         dimension: d, the number of trainable values.
         basis_dimension: b, the number of frozen values that an order may replace; an order may also leave them out.
+        record: Told of each message before it may leave; see `Outbox`.
 
     Raises:
         ConfigError: When the name cannot travel in a message, or the half is missing or not wanted.
@@ -89,6 +92,7 @@ class SiteNode:
         *,
         dimension: int,
         basis_dimension: int = 0,
+        record: Callable[[MessageOut], object] | None = None,
     ) -> None:
         name = charges.site
         if SITE_NAME.fullmatch(name) is None:
@@ -102,7 +106,7 @@ class SiteNode:
         self._trainer = trainer
         self._charges = charges
         self._half = half
-        self._outbox = Outbox(name, dimension)
+        self._outbox = Outbox(name, dimension, record)
         self._dimension = dimension
         self._basis_dimensions = (0, basis_dimension)
         self._limit_bytes = _longest_request(plan, dimension + basis_dimension)

@@ -34,6 +34,8 @@ RefusalCode = Literal[
     "misaddressed",
     "past-sequence",
     "rolled-back",
+    "not-taking-part",
+    "not-ready",
 ]
 """Why a site refuses what it is asked.
 
@@ -50,6 +52,9 @@ the threshold. bad-share: a sealed share that was changed, or is for another sit
 misaddressed: an envelope that is not from the coordinator to this site in this federation. past-sequence: an older
 request, or another one with the last one's number. rolled-back: the coordinator has seen answers that this site does
 not remember, so that it must not go on.
+
+not-taking-part: policy, approval or budget say no to the plan; the answer to its offer says why. not-ready: the base is
+not here, or records, base or books are not fit for the plan; the site's own log says what.
 """
 
 PlanState = Literal["accepted", "waiting", "refused"]

@@ -1,0 +1,249 @@
+"""The hospital's end of Flower's Fleet API: poll for a message, hand it in, send the answer, and nothing else.
+
+The stock SuperNode installs and runs whatever code bundle the SuperLink hands out. This link never asks for one: the
+call for it does not exist here. It leans on Flower's inner parts, all of them imported in this file, and
+tests/client/test_app.py lists them, so that an upgrade shows at once what has changed.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from google.protobuf.message import Message as Protobuf
+
+from common.errors import ProtocolError, TransportError
+from common.flower import CallError, Channel, pack, unpack
+
+from flwr.app import Message  # isort: skip
+from flwr.app.message import remove_content_from_message  # isort: skip
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
+from flwr.common.serde import message_from_proto, message_to_proto  # isort: skip
+from flwr.proto.fleet_pb2 import (  # isort: skip
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    DeactivateNodeRequest,
+    DeactivateNodeResponse,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse  # isort: skip
+from flwr.proto.message_pb2 import (  # isort: skip
+    ConfirmMessageReceivedRequest,
+    ConfirmMessageReceivedResponse,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushObjectRequest,
+    PushObjectResponse,
+)
+from flwr.proto.node_pb2 import Node  # isort: skip
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER  # isort: skip
+from flwr.supercore.date import now  # isort: skip
+from flwr.supercore.inflatable.inflatable_object import (  # isort: skip
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents  # isort: skip
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message  # isort: skip
+
+HEARTBEAT_SECONDS: float = HEARTBEAT_DEFAULT_INTERVAL
+"""The SuperLink takes a node for gone that was silent for longer."""
+
+_FEW_OBJECTS = 8
+_OBJECT_SECONDS = 60.0
+_OBJECT_POLL_SECONDS = 0.01
+# A message of ours is three objects: the message, its content, and the one record in it.
+_UNKNOWN_NODE = frozenset({401, 403, 404})
+
+Answer = TypeVar("Answer", bound=Protobuf)
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """A message that came in.
+
+    Attributes:
+        message: As Flower needs it for the answer.
+        envelope: The bytes in it; nothing about them was checked.
+    """
+
+    message: Message
+    envelope: bytes
+
+
+class FleetLink:
+    """One node's calls to the coordinator's port.
+
+    Guarantees:
+        It calls out and never listens. It asks for messages, their parts, and nothing else; no code bundle is asked
+        for. An answer from the other side is bounded in length and number of parts before it is read.
+
+    Edge cases:
+        A message whose parts are still on their way to the SuperLink is waited for up to a minute.
+
+    Args:
+        address: HOST:PORT of the coordinator.
+        authority: PEM of the pinned certificate authority.
+        key: The node's key, which the coordinator has registered.
+        limit_bytes: The longest part of a message.
+        proxies: Whether HTTPS_PROXY and NO_PROXY count.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        authority: str,
+        key: EllipticCurvePrivateKey,
+        *,
+        limit_bytes: int = 64 << 20,
+        proxies: bool = True,
+    ) -> None:
+        self._key = key
+        self._public = public_key_to_bytes(key.public_key())
+        self._channel = Channel(
+            address, authority, "SuperNode", self._signed_headers, limit_bytes=limit_bytes, proxies=proxies
+        )
+        self._node = Node()
+
+    def connect(self) -> None:
+        """Tell the SuperLink that this node is there.
+
+        Raises:
+            TransportError: When it cannot be reached, is another one, or does not know this node's key.
+        """
+        request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT_SECONDS)
+        try:
+            answer = self._call("activate-node", request, ActivateNodeResponse)
+        except CallError as error:
+            if error.status in _UNKNOWN_NODE or error.code:
+                raise _unknown_node(error) from None
+            raise
+        self._node = Node(node_id=answer.node_id)
+
+    def heartbeat(self) -> None:
+        """Tell the SuperLink that this node is still there; safe to call from another thread.
+
+        Raises:
+            TransportError: When it does not hear, or has forgotten this node.
+        """
+        request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_SECONDS)
+        if not self._call("send-node-heartbeat", request, SendNodeHeartbeatResponse).success:
+            raise TransportError("the SuperLink does not know this node any more", hint="it connects again by itself")
+
+    def receive(self) -> Delivery | None:
+        """The next message for this node, or None.
+
+        Raises:
+            ProtocolError: When it is no message of ours.
+            TransportError: When the other side cannot be reached, or its parts do not come.
+        """
+        answer = self._call("pull-messages", PullMessagesRequest(node=self._node), PullMessagesResponse)
+        if not answer.messages_list:
+            return None
+        head, tree = message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+        message = self._whole(head.metadata.run_id, tree)
+        if not message.has_content():
+            raise ProtocolError("a message must hold one sealed envelope, and this one has no content")
+        # The answer names the message that it answers, and the parts do not carry that name.
+        message.metadata.__dict__["_message_id"] = head.metadata.message_id
+        return Delivery(message, unpack(message.content))
+
+    def reply(self, delivery: Delivery, envelope: bytes) -> None:
+        """Send the answer to a message.
+
+        Raises:
+            TransportError: When the other side cannot be reached, or the run is over there.
+        """
+        reply = Message(pack(envelope), reply_to=delivery.message)
+        with no_object_id_recompute():
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            answer = self._announce(reply)
+            parts = get_all_nested_objects(reply)
+            for object_id in answer.objects_to_push:
+                self._push(reply.metadata.run_id, answer.session_id, object_id, parts[object_id].deflate())
+
+    def close(self) -> None:
+        """Say goodbye where that is still possible, and close the connections."""
+        try:
+            if self._node.node_id:
+                self._call("deactivate-node", DeactivateNodeRequest(node_id=self._node.node_id), DeactivateNodeResponse)
+        except TransportError:
+            pass  # the SuperLink notices by itself that the heartbeats stopped
+        finally:
+            self._channel.close()
+
+    # --- the parts of a message ---
+
+    def _whole(self, run_id: int, tree: ObjectTree) -> Message:
+        names = [part.object_id for part in iterate_object_tree(tree)]
+        if len(names) > _FEW_OBJECTS:
+            raise ProtocolError(f"a message must have at most {_FEW_OBJECTS} parts, not {len(names)}")
+        parts = {name: self._pull(run_id, name) for name in names}
+        request = ConfirmMessageReceivedRequest(node=self._node, run_id=run_id, message_object_id=tree.object_id)
+        self._call("confirm-message-received", request, ConfirmMessageReceivedResponse)
+        try:
+            message = inflate_object_from_contents(tree.object_id, parts, keep_object_contents=False)
+        except (ValueError, TypeError, KeyError):
+            raise ProtocolError("the parts of a message do not make one") from None
+        if not isinstance(message, Message):
+            raise ProtocolError("the parts of a message do not make one")
+        return message
+
+    def _pull(self, run_id: int, name: str) -> bytes:
+        deadline = time.monotonic() + _OBJECT_SECONDS
+        while time.monotonic() < deadline:
+            answer = self._call(
+                "pull-object", PullObjectRequest(node=self._node, run_id=run_id, object_id=name), PullObjectResponse
+            )
+            if not answer.object_found:
+                break
+            if answer.object_available:
+                return answer.object_content
+            time.sleep(_OBJECT_POLL_SECONDS)
+        raise TransportError("a part of a message did not come", hint="the coordinator sends it again")
+
+    def _announce(self, reply: Message) -> PushMessagesResponse:
+        request = PushMessagesRequest(
+            node=self._node,
+            messages_list=[message_to_proto(remove_content_from_message(reply))],
+            message_object_trees=[get_object_tree(reply)],
+            # How long an answer took is nobody's business; the coordinator sees when it arrives.
+            clientapp_runtime_list=[0.0],
+        )
+        return self._call("push-messages", request, PushMessagesResponse)
+
+    def _push(self, run_id: int, session: str, name: str, content: bytes) -> None:
+        request = PushObjectRequest(
+            node=self._node, run_id=run_id, object_id=name, object_content=content, session_id=session
+        )
+        if not self._call("push-object", request, PushObjectResponse).stored:
+            raise TransportError("the SuperLink did not take an answer", hint="the coordinator asks again")
+
+    # --- calls ---
+
+    def _call(self, name: str, request: Protobuf, kind: type[Answer]) -> Answer:
+        return self._channel.call(f"/v1/fleet/{name}", request, kind)
+
+    def _signed_headers(self) -> Mapping[str, str]:
+        stamp = now().isoformat()
+        return {
+            FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self._public).decode("ascii"),
+            TIMESTAMP_HEADER: stamp,
+            FLEET_HTTP_SIGNATURE_HEADER: b64encode(sign_message(self._key, stamp.encode("ascii"))).decode("ascii"),
+        }
+
+
+def _unknown_node(error: CallError) -> TransportError:
+    return TransportError(
+        f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})",
+        hint="ask the coordinator whether this site is enrolled; `cloister-site doctor` compares the clocks",
+    )

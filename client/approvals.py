@@ -1,0 +1,96 @@
+"""What a person at the hospital approved: one signed file a plan, so that nobody without the site's key approves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from client.home import SiteHome
+from client.keys import site_identity
+from common.audit_fields import Person
+from common.config import StrictConfig
+from common.documents import document_bytes, read_document_file, sign_document
+from common.enrolment import PublicKey, SignatureText
+from common.errors import UsageError
+from common.files import write_durably
+from common.identity import is_signed_by, public_name
+from common.moments import Moment, current_moment, moment_text
+from common.plan import Hexadecimal
+from common.private_files import PRIVATE_FILE
+
+_PURPOSE = "plan approval"
+_LIMIT_BYTES = 1 << 14
+
+
+class Approval(StrictConfig):
+    """A person's yes to one plan, by its digest.
+
+    Guarantees:
+        One that exists was signed with the site's identity over all of its fields.
+    """
+
+    format_version: Literal[1] = 1
+    digest: Hexadecimal
+    site_public: PublicKey
+    by: Person
+    approved: Moment
+    signature: SignatureText
+
+    @model_validator(mode="after")
+    def _is_signed(self) -> Self:
+        content = self.model_dump(mode="json", exclude={"signature"})
+        if not is_signed_by(self.site_public, _PURPOSE, content, bytes.fromhex(self.signature)):
+            raise ValueError("is not signed by the site that it names")
+        return self
+
+
+def approve(home: SiteHome, digest: str, by: str, now: datetime | None = None) -> Approval:
+    """Write down that a person approved a plan; approving it again changes nothing.
+
+    Raises:
+        ConfigError: When the site's key is missing or open to others.
+        IntegrityError: When an approval that is there was changed.
+    """
+    kept = read_approval(home, digest)
+    if kept is not None:
+        return kept
+    identity = site_identity(home)
+    fields = {
+        "digest": digest,
+        "site_public": public_name(identity),
+        "by": by,
+        "approved": moment_text(now or current_moment()),
+    }
+    approval = sign_document(Approval, _PURPOSE, fields, identity)
+    write_durably(home.approval(digest), document_bytes(approval), mode=PRIVATE_FILE)
+    return approval
+
+
+def read_approval(home: SiteHome, digest: str) -> Approval | None:
+    """The approval of a plan; None where there is none, or where it is of another site or plan.
+
+    Raises:
+        IntegrityError: When the file was changed.
+    """
+    path = home.approval(digest)
+    if not path.exists():
+        return None
+    approval = read_document_file(Approval, path, _PURPOSE, _LIMIT_BYTES)
+    mine = (digest, public_name(site_identity(home)))
+    return approval if (approval.digest, approval.site_public) == mine else None
+
+
+def withdraw(home: SiteHome, digest: str) -> None:
+    """Take an approval back; what was spent stays spent, and the node refuses from its next request on.
+
+    Raises:
+        UsageError: When there is none.
+    """
+    try:
+        home.approval(digest).unlink()
+    except FileNotFoundError:
+        raise UsageError(
+            f"plan {digest[:12]}… is not approved here", hint="`cloister-site status` lists the plans"
+        ) from None
