@@ -71,9 +71,10 @@ def test_folder_and_files_are_for_the_owner_only(tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in [*staging.folder.iterdir(), tmp_path / NOTE]} == {0o600}
 
 
-def test_a_chunk_that_was_written_but_not_noted_is_written_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("came", "content"), [(2, b"8 others"), (3, b"too long")])
+def test_a_chunk_that_was_written_but_not_noted_is_written_over(tmp_path, monkeypatch, came, content):
     staging = Staging(tmp_path, PLAN)
-    for place in PLACES[:2]:
+    for place in PLACES[:came]:
         staging.take(chunk(*place))
 
     def full(*_, **__):
@@ -82,10 +83,11 @@ def test_a_chunk_that_was_written_but_not_noted_is_written_over(tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(client.sealed_file, "write_durably", full)
         with pytest.raises(OSError, match="No space left"):
-            staging.take(chunk(2, 2, content=b"otherwise"))
+            staging.take(chunk(2, came, content=content))
+    assert (staging.folder / "model.safetensors").read_bytes().endswith(content)
     for again in (staging, Staging(tmp_path, PLAN)):
-        assert again.next == (2, 2)
-    for place in PLACES[2:]:
+        assert again.next == (2, came)
+    for place in PLACES[came:]:
         again.take(chunk(*place))
     assert received(again.folder) == FILES
 
