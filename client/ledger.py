@@ -28,9 +28,11 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger_chain import Clock, LedgerChain, LedgerPlace
-from client.ledger_rows import Committed, Recovered, Reserved, Row
-from client.ledger_rules import budget_entry, check_room, is_committed, is_reserved
+from client.ledger_check import LedgerView, check_costs
+from client.ledger_rows import Committed, Reserved, Row, recovery
+from client.ledger_rules import budget_entry, check_room, finite_cost, is_committed, is_reserved
 from client.ledger_state import LONG_AGO, Balance, Budget, Quote, Reservation, Standing
+from common.config import parse_config
 from common.errors import ConfigError
 from common.privacy.plan import PrivacyPlan
 
@@ -126,20 +128,21 @@ class Ledger:
             rounds: R; rounds that may be begun.
 
         Raises:
-            BudgetError: When there is no such budget, it has not enough left, the plan is from before a recovery, or it
-                was reserved for another data set or coordinator. Nothing was written.
+            BudgetError: When there is no such budget, it has not enough left, the mechanism has no noise, the plan is
+                from before a recovery, or it was reserved for another data set or coordinator. Nothing was written.
         """
         state = self._chain.state
-        entry = Reserved(
-            plan_digest=plan_digest,
-            plan_name=plan_name,
-            coordinator=coordinator,
-            dataset=dataset,
-            unit=mechanism.unit,
-            rounds=rounds,
-            cost=state.quote(dataset, mechanism).cost,
-            mechanism=asdict(mechanism),
-        )
+        asked = {
+            "plan_digest": plan_digest,
+            "plan_name": plan_name,
+            "coordinator": coordinator,
+            "dataset": dataset,
+            "unit": mechanism.unit,
+            "rounds": rounds,
+            "cost": finite_cost(state, dataset, mechanism),
+            "mechanism": asdict(mechanism),
+        }
+        entry = parse_config(Reserved, asked, "the reservation of a plan")
         if not is_reserved(state, entry):
             check_room(state, entry, self._allowed)
             self._chain.append(entry)
@@ -160,7 +163,8 @@ class Ledger:
             BudgetError: When nothing is reserved for this plan or round.
             RollbackError: When a later round, or another order for this one, was begun already.
         """
-        entry = Committed(plan_digest=plan_digest, round_number=round_number, order_digest=order_digest)
+        asked = {"plan_digest": plan_digest, "round_number": round_number, "order_digest": order_digest}
+        entry = parse_config(Committed, asked, "the beginning of a round")
         if not is_committed(self._chain.state, entry):
             self._chain.append(entry)
 
@@ -172,8 +176,11 @@ class Ledger:
 
         Args:
             reason: In a person's words, 1 to 2000 characters.
+
+        Raises:
+            ConfigError: When the reason is empty or longer.
         """
-        self._chain.append(Recovered(reason=reason, finding=""))
+        self._chain.append(recovery(reason, "the ledger was sound", ()))
 
     def allow(self, budgets: Iterable[Budget]) -> None:
         """Let these budgets hold from now on, and no others; see `open_ledger`."""
@@ -227,14 +234,15 @@ class Ledger:
         self._latest = max(self._latest, self._chain.state.latest_time, self._clock())
         return self._latest
 
-    def verify(self) -> tuple[Row, ...]:
-        """Read both files again and check everything; gives the entries.
+    def verify(self) -> LedgerView:
+        """Read both files again, check everything that opening checks, and compute every cost again.
 
         Raises:
-            IntegrityError, RollbackError: As `open_ledger` does.
+            IntegrityError, RollbackError: As `open_ledger` does, and where a plan was charged less than it costs.
         """
         self._chain.forget()
-        return self._chain.rows
+        check_costs(self._chain.state)
+        return LedgerView(self._chain.rows, self._chain.state)
 
     def close(self) -> None:
         """Let go of the files, so that another process may write."""

@@ -12,8 +12,10 @@ from client.ledger_file import LedgerFile
 from client.ledger_rows import HINT, NOTHING_BEFORE, Opened, Row, check_chain, unfit
 from client.ledger_state import LedgerState, fold
 from common.errors import RollbackError
+from common.privacy.plan import PrivacyPlan
 
 _LOOKS = 3
+_ROUNDING = 1 + 1e-9  # Another version of a mathematical library may differ in the last digits.
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class LedgerView:
 def read_ledger(path: Path, anchor_path: Path, public: str, host: str) -> LedgerView:
     """Look at a ledger without the right to write it, also while the node runs: for `budget`, `verify`, `report`.
 
-    Checks all that opening checks; writes nothing.
+    Checks all that opening checks, and every cost; writes nothing.
 
     Args:
         path: The ledger.
@@ -46,6 +48,19 @@ def read_ledger(path: Path, anchor_path: Path, public: str, host: str) -> Ledger
         except RollbackError:
             continue  # The node may have written entries between the look at one file and at the other.
     return _look(path, anchor_path, public, host)
+
+
+def check_costs(state: LedgerState) -> None:
+    """Compute every reservation's cost again, from the mechanism that its entry names.
+
+    Raises:
+        IntegrityError: When a plan was charged less than it costs.
+    """
+    for reservation in state.reservations.values():
+        account = state.account(reservation.dataset, reservation.unit)
+        mechanism = PrivacyPlan(**reservation.mechanism)  # type: ignore[arg-type] # checked by the plan itself
+        if account.filter.cost(mechanism) > reservation.cost * _ROUNDING:
+            raise unfit(f"charged plan {reservation.plan_name} less than it costs, in entry {reservation.sequence}")
 
 
 def checked_rows(file: LedgerFile, anchor: Anchor | None, public: str, host: str) -> tuple[Row, ...]:
@@ -69,7 +84,9 @@ def _look(path: Path, anchor_path: Path, public: str, host: str) -> LedgerView:
     anchor = read_anchor(anchor_path, public)
     with closing(LedgerFile(path)) as file:
         rows = checked_rows(file, anchor, public, host)
-    return LedgerView(rows, fold(rows))
+    state = fold(rows)
+    check_costs(state)
+    return LedgerView(rows, state)
 
 
 def _check_anchor(rows: Sequence[Row], anchor: Anchor) -> None:

@@ -161,6 +161,8 @@ def _plain_faults(path: Path) -> Iterator[None]:
     """Faults of SQLite and of the disk as one sentence."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # Ours, not the disk's: another thread, or a closed file.
     except sqlite3.IntegrityError:
         raise unfit(f"{path} was changed by somebody else") from None
     except sqlite3.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable
 from contextlib import closing
@@ -23,9 +24,10 @@ from client.ledger_rows import (
     Recovered,
     Reserved,
     Row,
-    is_own,
     new_row,
     not_now,
+    own_meaning,
+    recovery,
 )
 from common.errors import CloisterError, IntegrityError
 from common.identity import public_name
@@ -39,7 +41,7 @@ def create_ledger(
 
     Edge cases:
         A kill on the way leaves an anchor of entry 0, with or without a ledger of one entry. Calling this again then
-        goes on; opening does, too, where the ledger is there.
+        goes on from there.
 
     Args:
         path: Where the ledger goes; its folder must exist.
@@ -55,7 +57,9 @@ def create_ledger(
     with WriterLock(path):
         anchor = read_anchor(anchor_path, public_name(identity))
         begun = Anchor(host=host)
-        if path.exists() or anchor not in (None, begun):
+        if anchor == begun and path.exists():
+            return
+        if path.exists() or anchor not in {None, begun}:
             raise IntegrityError(f"there is a ledger already at {path}, or there was one", hint=HINT)
         # The anchor first: a ledger without one could be an old one whose anchor was removed.
         write_anchor(anchor_path, begun, identity)
@@ -86,13 +90,14 @@ def recover_ledger(
         Where the old file is kept; None when there was none.
 
     Raises:
+        ConfigError: When the reason is empty or longer.
         TryAgainError: When another process has the ledger open, or the disk does not take it; call it again then.
     """
     with WriterLock(path):
         public = public_name(identity)
-        entries = [row.meaning for row in _readable(path) if is_own(row, public)]
-        recovery = Recovered(reason=reason, finding=_finding(path, anchor_path, public, host), plans=_plans(entries))
-        rows = _chain([_opened(identity, host), *_largest_budgets(entries), recovery], clock(), identity)
+        entries = _readable(path, public)
+        entry = recovery(reason, _finding(path, anchor_path, public, host), _plans(entries))
+        rows = _chain([_opened(identity, host), *_largest_budgets(entries), entry], clock(), identity)
         kept = _kept_beside(path, rows[-1].hash[:8])
         create_file(path, rows)
         write_anchor(anchor_path, Anchor.at(rows[-1], host), identity)
@@ -119,12 +124,14 @@ def _finding(path: Path, anchor_path: Path, public: str, host: str) -> str:
     return "the files fit together"
 
 
-def _readable(path: Path) -> tuple[Row, ...]:
-    try:
-        with closing(LedgerFile(path)) as file:
-            return file.rows()
-    except IntegrityError:
-        return ()
+def _readable(path: Path, public: str) -> list[Content]:
+    """What this site wrote into the old ledger, as far as it can be read, whether or not it is whole."""
+    entries: list[Content] = []
+    with contextlib.suppress(IntegrityError), closing(LedgerFile(path)) as file:
+        for row in file.rows():
+            with contextlib.suppress(IntegrityError):
+                entries.append(own_meaning(row, public))
+    return entries
 
 
 def _plans(entries: Iterable[Content]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, ValidationError
 
 from common.canonical import canonical_bytes, digest
-from common.config import Names, StrictConfig
+from common.config import Names, StrictConfig, parse_config
 from common.errors import IntegrityError, TryAgainError
 from common.identity import is_signed_by, sign
 from common.plan import Hexadecimal, Unit
@@ -47,9 +47,9 @@ class BudgetSet(StrictConfig):
 
     dataset: Dataset
     unit: Unit
-    epsilon: float
-    delta: float
-    order: int
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    order: Annotated[int, Field(ge=2, le=1024)]
 
 
 class Reserved(StrictConfig):
@@ -127,6 +127,15 @@ class Row:
             raise unfit(f"holds entry {self.sequence}, which is not one that this version writes") from None
 
 
+def recovery(reason: str, finding: str, plans: tuple[str, ...]) -> Recovered:
+    """The entry of a recovery.
+
+    Raises:
+        ConfigError: When the reason is empty or too long.
+    """
+    return parse_config(Recovered, {"reason": reason, "finding": finding, "plans": plans}, "the recovery")
+
+
 def unfit(rule: str) -> IntegrityError:
     """The error for a ledger that is not what this site wrote."""
     return IntegrityError(f"the ledger {rule}", hint=HINT)
@@ -171,6 +180,17 @@ def check_chain(rows: Sequence[Row], public: str) -> None:
         if not is_own(row, public):
             raise unfit(f"was not written by this site: entry {position} lacks its signature")
         previous = row.hash
+
+
+def own_meaning(row: Row, public: str) -> Content:
+    """The content of an entry that the holder of this key signed, whatever stands before or after it.
+
+    Raises:
+        IntegrityError: When it was not signed by that key, or is not one that this version writes.
+    """
+    if not is_own(row, public):
+        raise unfit(f"has an entry {row.sequence} that this site did not write")
+    return row.meaning
 
 
 def is_own(row: Row, public: str) -> bool:

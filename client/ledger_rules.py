@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from client.ledger_rows import BudgetSet, Committed, Reserved
 from client.ledger_state import Budget, LedgerState
 from common.errors import BudgetError, ConfigError, RollbackError
+from common.privacy.plan import PrivacyPlan
 from common.privacy.renyi_filter import RenyiFilter
 
 
@@ -20,12 +23,24 @@ def is_reserved(state: LedgerState, asked: Reserved) -> bool:
     known = state.reservations.get(plan)
     if known is None:
         return False
-    there = (known.coordinator, known.dataset, known.unit, known.rounds, known.cost)
-    if there != (asked.coordinator, asked.dataset, asked.unit, asked.rounds, asked.cost):
+    there = (known.coordinator, known.dataset, known.rounds, known.mechanism)
+    if there != (asked.coordinator, asked.dataset, asked.rounds, asked.mechanism):
         rule = f"plan {known.plan_name} was reserved on data set {known.dataset!r} in another way or for another"
         hint = "a plan runs once, on one data set, for one coordinator: ask for a new plan"
         raise BudgetError(f"{rule} coordinator", hint=hint)
     return True
+
+
+def finite_cost(state: LedgerState, dataset: str, mechanism: PrivacyPlan) -> float:
+    """The divergence that a mechanism costs on a data set.
+
+    Raises:
+        BudgetError: When there is no such budget, or the mechanism has no noise.
+    """
+    cost = state.quote(dataset, mechanism).cost
+    if not math.isfinite(cost):
+        raise BudgetError("a plan without noise fits in no budget", hint="ask for one with a noise multiplier above 0")
+    return cost
 
 
 def check_room(state: LedgerState, asked: Reserved, allowed: frozenset[tuple[str, str]]) -> None:

@@ -54,6 +54,7 @@ class Reservation:
     unit: Unit
     rounds: int
     cost: float
+    mechanism: Mapping[str, int | float | str]
     sequence: int
     time: datetime
 
@@ -135,7 +136,7 @@ class Account:
     def balance(self, key: Key) -> Balance:
         """The figures for people."""
         spent = self.filter.equivalent(self.spent)
-        left = max(0.0, self.filter.epsilon - spent)
+        left = max(0.0, self.filter.equivalent(self.filter.limit) - spent)
         share = self.share(self.spent)
         return Balance(*key, self.filter.delta, self.filter.order, spent, left, self.filter.epsilon, share)
 
@@ -235,8 +236,7 @@ class LedgerState:
         known = self.accounts.get(key)
         if known is None or content.plan_digest in self.reservations or content.plan_digest in self.closed:
             raise _impossible(row)
-        shown = content.model_dump(exclude={"mechanism"})
-        reservation = Reservation(**shown, sequence=row.sequence, time=row.when)
+        reservation = Reservation(**content.model_dump(), sequence=row.sequence, time=row.when)
         return replace(
             self,
             accounts={**self.accounts, key: replace(known, costs=(*known.costs, content.cost))},
