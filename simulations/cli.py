@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from common.errors import CloisterError, ConfigError, UsageError
 from common.findings import Finding
 
 if TYPE_CHECKING:
+    from simulations.federation import Engine
     from simulations.scenario import Scenario
 
 app = typer.Typer(
@@ -39,6 +41,14 @@ app = typer.Typer(
 _PIPE_COLUMNS = 200
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 _PACKAGED = Path(__file__).parent / "scenarios"
+
+
+class EngineName(StrEnum):
+    """Where the virtual hospitals of a run live."""
+
+    IN_PROCESS = "in-process"
+    FLOWER = "flower"
+
 
 ScenarioArgument = Annotated[
     str, typer.Argument(help="Scenario file, or the name of one that comes with the package.", show_default=False)
@@ -66,6 +76,26 @@ OutputOption = Annotated[
         help="Where run folders are made, in place of the scenario's.",
     ),
 ]
+EngineOption = Annotated[
+    EngineName, typer.Option("--engine", help="Where the hospitals live: here, or in workers of Flower's engine (Ray).")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Worker processes of --engine flower on this machine; else one a hospital, as processors allow.",
+        show_default=False,
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Ray cluster for --engine flower; the run folder must be on a disk that all its machines share.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -80,6 +110,9 @@ def run(
     overrides: SetOption = None,
     data: DataOption = None,
     output: OutputOption = None,
+    engine: EngineOption = EngineName.IN_PROCESS,
+    workers: WorkersOption = None,
+    ray_address: RayAddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run all rounds and leave a run folder: adapter, model card, results, picture, plan.
@@ -96,10 +129,11 @@ def run(
             "--resume goes on with the run as it was started, so --set, --data and --output cannot change it",
             hint="leave them out (also CLOISTER_DATA and CLOISTER_OUTPUT), or start a new run",
         )
+    chosen = _engine(engine, workers, ray_address)
     if resume is not None:
-        finished = resume_run(resume, _stderr())
+        finished = resume_run(resume, _stderr(), chosen)
     else:
-        finished = start_run(_open(scenario or "", overrides, data, output), _stderr())
+        finished = start_run(_open(scenario or "", overrides, data, output), _stderr(), chosen)
     if as_json:
         print((finished.folder / "results.json").read_text(encoding="utf-8"))
     else:
@@ -153,6 +187,22 @@ def compare(
     else:
         _stdout().print(comparison.table)
         _stdout().print(f"table and picture: {comparison.folder}", highlight=False, soft_wrap=True)
+
+
+def _engine(name: EngineName, workers: int | None, ray_address: str | None) -> Engine | None:
+    """The engine asked for; None is the one in this process."""
+    if name == EngineName.IN_PROCESS:
+        if workers is not None or ray_address is not None:
+            raise UsageError("--workers and --ray-address are for --engine flower", hint="add --engine flower")
+        return None
+    if workers is not None and ray_address is not None:
+        raise UsageError(
+            "--workers is for this machine; a cluster's own processors say how many it gets", hint="leave one out"
+        )
+    from simulations.flower_run import FlowerEngine
+    from simulations.ray_cluster import RayWish
+
+    return FlowerEngine(RayWish(ray_address, workers))
 
 
 def _open(scenario: str, overrides: list[str] | None, data: str | None, output: str | None) -> Scenario:

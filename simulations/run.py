@@ -13,15 +13,12 @@ results.json               written last: a folder without it is not finished
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -37,16 +34,15 @@ from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
 from server.report import RESULTS_NAME, is_finished, write_report
 from simulations.check import check_data, refuse_unfit
-from simulations.federation import SITES_NAME, Federated, Setting, federate
+from simulations.federation import SITES_NAME, Engine, Federated, InProcess, Setting, federate
 from simulations.measure import WatchedEvaluator
 from simulations.public_start import OnStep
+from simulations.run_folder import PLAN_NAME, SCENARIO_NAME, alone, read_scenario, read_table
 from simulations.run_report import build_report, last_lines, round_teller
-from simulations.scenario import Scenario, scenario_from_values
+from simulations.scenario import Scenario
 from simulations.view import phases, watch
 from simulations.world import Identities, MakeIdentities, World, build_world, draw_identities
 
-SCENARIO_NAME = "scenario.json"
-PLAN_NAME = "plan.json"
 ADAPTER_NAME = "adapter"
 _STEPS_TOLD = 10
 
@@ -59,8 +55,13 @@ class Finished:
     summary: str
 
 
-def start_run(scenario: Scenario, console: Console) -> Finished:
+def start_run(scenario: Scenario, console: Console, engine: Engine | None = None) -> Finished:
     """Make a run folder and run the scenario in it.
+
+    Args:
+        scenario: What to run.
+        console: Where progress is shown.
+        engine: Where the hospitals live; in this process where left out. It is no part of the run folder.
 
     Raises:
         ConfigError: When a check fails; no folder is left then.
@@ -71,11 +72,11 @@ def start_run(scenario: Scenario, console: Console) -> Finished:
     write_durably(folder / SCENARIO_NAME, canonical_bytes(scenario.model_dump(mode="json")))
     _save_identities(folder, world)
     _write_plan(folder, world.plan)
-    return _run_in(folder, world, console, resume=False)
+    return _run_in(folder, world, console, engine or InProcess(), resume=False)
 
 
-def resume_run(folder: Path, console: Console) -> Finished:
-    """Go on with a run that was stopped, at its last finished round.
+def resume_run(folder: Path, console: Console, engine: Engine | None = None) -> Finished:
+    """Go on with a run that was stopped, at its last finished round, on any engine.
 
     Raises:
         UsageError: When the folder holds no run.
@@ -85,26 +86,15 @@ def resume_run(folder: Path, console: Console) -> Finished:
         raise UsageError(f"{folder} is not a run folder", hint="give a folder that `cloister-simulate run` has made")
     if is_finished(folder):
         return Finished(folder, f"{folder} is finished already; nothing to do")
-    scenario = scenario_from_values(_read_table(folder / SCENARIO_NAME), str(folder / SCENARIO_NAME))
-    world = _open_world(scenario, console, lambda sites: _saved_identities(folder, sites))
+    world = _open_world(read_scenario(folder), console, lambda sites: _saved_identities(folder, sites))
     saved = folder / PLAN_NAME
-    if saved.is_file() and _read_table(saved).get("digest") != world.plan.digest:
+    if saved.is_file() and read_table(saved).get("digest") != world.plan.digest:
         raise IntegrityError(
             f"the plan of {folder} is not the one that its scenario gives now",
             hint="the base model or the package has changed since; start a new run",
         )
     _write_plan(folder, world.plan)
-    return _run_in(folder, world, console, resume=True)
-
-
-def _read_table(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_bytes())
-    except ValueError:
-        table = None
-    if not isinstance(table, dict):
-        raise IntegrityError(f"{path} is damaged: it is not a JSON table", hint="restore it, or start a new run")
-    return table
+    return _run_in(folder, world, console, engine or InProcess(), resume=True)
 
 
 def _save_identities(folder: Path, world: World) -> None:
@@ -175,23 +165,13 @@ def _write_plan(folder: Path, plan: Plan) -> None:
     write_durably(folder / PLAN_NAME, json.dumps(document, indent=2, sort_keys=True).encode())
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one process at a time may run in a folder: two would charge one book."""
-    with (folder / ".lock").open("w") as lock:
+def _run_in(folder: Path, world: World, console: Console, engine: Engine, *, resume: bool) -> Finished:
+    with alone(folder):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TryAgainError(f"another process runs in {folder}", hint="wait for it, or stop it") from None
-        yield
-
-
-def _run_in(folder: Path, world: World, console: Console, *, resume: bool) -> Finished:
-    with _alone(folder):
-        try:
-            setting, done = _prepare(folder, world, console), _rounds_done(folder, world.plan)
+            setting, done = _prepare(folder, world, console, engine), _rounds_done(folder, world.plan)
             with watch(console, world.sites, world.plan.rounds, done) as view:
-                federated = federate(setting, view, round_teller(view, world.plan), resume=resume)
+                teller = round_teller(view, world.plan)
+                federated = federate(setting, view, teller, resume=resume, engine=engine)
             return _finish(folder, world, setting, federated)
         except KeyboardInterrupt:
             raise CloisterError(
@@ -204,17 +184,26 @@ def _rounds_done(folder: Path, plan: Plan) -> int:
     return 0 if saved is None else saved.round_number
 
 
-def _prepare(folder: Path, world: World, console: Console) -> Setting:
-    """Compute once what does not change: the frozen layers' outputs of every party's texts."""
-    unit, sets = world.plan.privacy.unit, {}
+def _prepare(folder: Path, world: World, console: Console, engine: Engine) -> Setting:
+    """Compute once what does not change: the frozen layers' outputs of every party's texts that is needed here."""
+    sets, watched = {}, world.scenario.measure.training_rows > 0
     with phases(console) as say:
-        for name, records in zip(world.sites, world.splits.hospitals, strict=True):
-            say(f"computing the frozen layers for {name}")
-            sets[name] = TrainingSet.of(records, world.model, unit)
+        if engine.in_process or watched:
+            sets = _training_sets(world, say)
         say("computing the frozen layers for the public sets")
         evaluator = watched_evaluator(world, tuple(sets.values()))
-    scenario = world.scenario
-    return Setting(world.plan, world.model, sets, evaluator, folder, scenario.network, scenario.seed, world.identities)
+        if not engine.in_process:
+            say("starting worker processes, where each hospital is prepared before its first answer")
+    faults, seed = world.scenario.network, world.scenario.seed
+    return Setting(world.plan, world.model, sets, evaluator, folder, faults, seed, world.identities, sites=world.sites)
+
+
+def _training_sets(world: World, say: Callable[[str], None]) -> dict[str, TrainingSet]:
+    unit, sets = world.plan.privacy.unit, {}
+    for name, records in zip(world.sites, world.splits.hospitals, strict=True):
+        say(f"computing the frozen layers for {name}")
+        sets[name] = TrainingSet.of(records, world.model, unit)
+    return sets
 
 
 def watched_evaluator(world: World, sets: tuple[TrainingSet, ...]) -> WatchedEvaluator:

@@ -20,6 +20,7 @@ from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainEr
 from server.report import is_finished
 from simulations.measure import WatchedEvaluator
 from simulations.run import Finished, new_folder, resume_run, start_run
+from simulations.run_folder import read_scenario
 from tests.tiny_base import make_tiny_base
 from tests.tiny_scenario import CANARY, tiny_scenario
 
@@ -137,9 +138,7 @@ def test_the_exported_model_scores_as_the_results_say(finished: Finished, tiny_b
 
     from simulations.world import load_splits
 
-    scenario = simulations.run.scenario_from_values(
-        json.loads((finished.folder / "scenario.json").read_bytes()), "scenario.json"
-    )
+    scenario = read_scenario(finished.folder)
     test = load_splits(scenario).test
     head = load_file(finished.folder / "adapter" / "head.safetensors")
     encoder = AutoModel.from_pretrained(tiny_base, add_pooling_layer=False)
