@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -13,9 +12,10 @@ from client.limits import SitePolicy
 from common.address import AddressText
 from common.compute import ComputeConfig
 from common.config import Names, StrictConfig, parse_config
-from common.config_file import read_toml
+from common.config_file import anchor_path, read_toml
+from common.enrolment import EnrolledName
 from common.errors import ConfigError
-from common.plan import PositiveFloat, SiteName, Unit
+from common.plan import PositiveFloat, Unit
 
 Order = Annotated[int, Field(ge=2, le=1024)]
 DataSetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -82,7 +82,7 @@ class NetworkConfig(StrictConfig):
 class SiteConfig(StrictConfig):
     """Everything that a hospital sets."""
 
-    name: SiteName = Field(description="this site's name in plans and rosters")
+    name: EnrolledName = Field(description="this site's name in plans and rosters")
     data: SiteDataConfig
     policy: SitePolicy = SitePolicy()
     budget: BudgetConfig = BudgetConfig()
@@ -112,12 +112,6 @@ def load_site_config(path: Path) -> SiteConfig:
         raise ConfigError(f"there is no {path}", hint="make this site's folder with `cloister-site init`")
     values = read_toml(path)
     folder = path.resolve().parent
-    _anchor(values.get("data"), "folder", folder, ".")
-    _anchor(values.get("network"), "extra_ca_file", folder)
+    anchor_path(values.get("data"), "folder", folder, ".")
+    anchor_path(values.get("network"), "extra_ca_file", folder)
     return parse_config(SiteConfig, values, str(path))
-
-
-def _anchor(table: Any, key: str, folder: Path, default: str | None = None) -> None:  # noqa: ANN401 - from TOML
-    """Make one path independent of the working folder; what is no table or no text is for the parser to name."""
-    if isinstance(table, Mapping) and isinstance(value := table.get(key, default), str):
-        table[key] = str((folder / Path(value).expanduser()).resolve())  # type: ignore[index]  # TOML gives dicts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,20 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"config file {path} is not TOML: {error}",
             hint="a config is a TOML file: strings need quotes, tables need [brackets]",
         ) from None
+
+
+def anchor_path(table: object, key: str, folder: Path, default: str | None = None) -> None:
+    """Make one path of a config independent of the working folder, in place.
+
+    Edge cases:
+        What is no table or no text stays as it is: naming it is the parser's. So does `package:NAME/FOLDER`.
+
+    Args:
+        table: The table that holds the path, as `read_toml` gives it.
+        key: The path's key.
+        folder: Where a relative path starts.
+        default: The path where the key is left out; None leaves it out.
+    """
+    value = table.get(key, default) if isinstance(table, MutableMapping) else None
+    if isinstance(table, MutableMapping) and isinstance(value, str) and not value.startswith(PACKAGE_PREFIX):
+        table[key] = str((folder / Path(value).expanduser()).resolve())

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from client.config import SiteConfig
 from common.config import StrictConfig
 from common.plan import Plan
+from server.config import CoordinatorConfig
 from simulations.scenario import Scenario
 
 Schema = Mapping[str, Any]
@@ -37,6 +39,19 @@ CHAPTERS = (
         "its digests. The SHA-256 of its canonical form is the plan's digest. Nobody writes it by hand.",
         Plan,
     ),
+    Chapter(
+        "A hospital's settings",
+        "`site.toml` in a site's folder, which `cloister-site init` writes with every key as a comment. It is never "
+        "sent. `[policy]` is no layer that others could write over: a plan that breaks one of its limits is refused, "
+        "and no variable, flag or message can widen one.",
+        SiteConfig,
+    ),
+    Chapter(
+        "A coordinator's settings",
+        "`coordinator.toml` in the coordinator's folder, which `cloister-coordinator init` writes with every key as a "
+        "comment. Nothing about privacy stands in it.",
+        CoordinatorConfig,
+    ),
 )
 
 OPENING = """\
@@ -51,6 +66,7 @@ This page is written by `make docs` from the config classes; a test fails when t
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+_WORDS |= {"date": "date, as in 2030-12-31, without quotes"}
 
 
 def render(chapters: Sequence[Chapter]) -> str:
@@ -139,7 +155,7 @@ def _type(field: Schema) -> str:
     if field["type"] == "object":
         values = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
         return f"table of name = {_type(values)}"
-    return _WORDS[field["type"]] + _limits(field)
+    return _WORDS[field.get("format", field["type"])] + _limits(field)
 
 
 def _limits(field: Schema) -> str:

@@ -1,8 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from common.config_file import read_toml
+from common.config_file import anchor_path, read_toml
 from common.errors import ConfigError
 
 
@@ -36,3 +37,27 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder, not a config file"):
         read_toml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"folder": "data"}, {"folder": "/base/data"}),
+        ({"folder": "../data"}, {"folder": "/data"}),
+        ({"folder": "/data"}, {"folder": "/data"}),
+        ({"folder": "package:name/model"}, {"folder": "package:name/model"}),
+        ({"folder": 3}, {"folder": 3}),
+        ({}, {"folder": "/base"}),
+        ([], []),
+        (None, None),
+    ],
+)
+def test_a_relative_path_starts_at_the_files_folder(table: Any, expected: Any) -> None:
+    anchor_path(table, "folder", Path("/base"), ".")
+    assert table == expected
+
+
+def test_a_path_that_is_left_out_stays_out() -> None:
+    table: dict[str, Any] = {}
+    anchor_path(table, "folder", Path("/base"))
+    assert table == {}

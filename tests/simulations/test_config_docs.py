@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 from pydantic import Field
 
@@ -10,6 +12,7 @@ class Inner(StrictConfig):
 
     names: Names = Field(("a|b",), min_length=1, description="some names")
     limit: float | None = Field(None, gt=0, le=1, description="a share")
+    end: date | None = Field(None, description="a last day")
 
 
 class Outer(StrictConfig):
@@ -42,6 +45,7 @@ def test_every_key_has_type_default_and_meaning() -> None:
         "| `count` | whole number ≥ 2 | required | how many |",
         '| `names` | list of text, at least 1 | `["a\\|b"]` | some names |',
         "| `limit` | number > 0, ≤ 1 | left out | a share |",
+        "| `end` | date, as in 2030-12-31, without quotes | left out | a last day |",
     ]
     assert "### `[inner]`" in page
 
