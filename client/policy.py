@@ -206,8 +206,9 @@ def _training(plan: Plan, policy: SitePolicy, context: PolicyContext) -> Reasons
     method = plan.adapter.method
     yield from _only("other-method", "adapter.method", [method], "methods", policy.methods)
     if method in {"lora", "lora-b"}:
-        strange = [name for name in plan.adapter.targets if not _fits(name, policy.targets)]
-        yield from _only("other-targets", "adapter.targets", strange, "targets", ())
+        targets = plan.adapter.targets
+        fitting = [name for name in targets if any(fnmatchcase(name, pattern) for pattern in policy.targets)]
+        yield from _only("other-targets", "adapter.targets", targets, "targets", fitting, policy.targets)
     most, values = policy.most_trained_values, context.trained_values
     if most is not None and (values is not None or context.base_is_local):
         count = math.nan if values is None else values
@@ -245,12 +246,19 @@ def _at_most(code: PolicyCode, key: str, asked: float, setting: str, limit: floa
         yield _broken(code, f"`{key}` must be at most `policy.{setting}`", asked, limit)
 
 
-def _only(code: PolicyCode, key: str, asked: Iterable[str], setting: str, allowed: Iterable[str]) -> Reasons:
-    """One reason for all values that are not allowed."""
+def _only(
+    code: PolicyCode,
+    key: str,
+    asked: Iterable[str],
+    setting: str,
+    allowed: Iterable[str],
+    shown: Iterable[str] | None = None,
+) -> Reasons:
+    """One reason for all values that are not allowed; `shown` is the limit as site.toml spells it."""
     strange = [value for value in asked if value not in allowed]
     if strange:
-        rule = f"`{key}` must be among `policy.{setting}`"
-        yield _broken(code, rule, ", ".join(strange), ", ".join(allowed))
+        limit = ", ".join(allowed if shown is None else shown) or "none"
+        yield _broken(code, f"`{key}` must be among `policy.{setting}`", ", ".join(strange), limit)
 
 
 def _broken(code: PolicyCode, rule: str, asked: float | str, limit: float | str) -> Reason:
@@ -264,7 +272,3 @@ def _shown(value: float | str) -> str:
 
 def _day(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
