@@ -127,7 +127,8 @@ class InboxRecord:
             RefusedError: When this is not the last request, or it has its reply. The kept one stays.
         """
         self._check_unchanged()
-        if request != self._entry.last_request or self._entry.last_reply:
+        waits = self._entry.last_sequence > 0 and not self._entry.last_reply
+        if not waits or request != self._entry.last_request:
             raise RefusedError(f"request {self._entry.last_sequence} is the last one, and this reply is not for it")
         write_durably(self._reply_path, reply, mode=_PRIVATE_MODE)
         done = {"last_reply": hashlib.sha256(reply).hexdigest(), "answered": self._entry.last_sequence}
