@@ -140,9 +140,10 @@ def accept(
             "which is not the expected one",
             hint="ask the coordinator to read its fingerprint again, over a line that you trust",
         )
-    if home.coordinator.exists() and (pinned := read_pinned(home)).invitation == invitation:
+    pinned = read_pinned(home) if home.coordinator.exists() else None
+    if pinned and pinned.invitation == invitation:
         return pinned
-    return _pin(home, invitation, moment)
+    return _pin(home, invitation, moment, first=pinned is None)
 
 
 def read_pinned(home: SiteHome) -> Pinned:
@@ -163,11 +164,11 @@ def read_pinned(home: SiteHome) -> Pinned:
     return pinned
 
 
-def _pin(home: SiteHome, invitation: Invitation, moment: datetime) -> Pinned:
+def _pin(home: SiteHome, invitation: Invitation, moment: datetime, *, first: bool) -> Pinned:
     content = {"invitation": invitation.model_dump(mode="json"), "accepted": moment_text(moment)}
     pinned = sign_document(Pinned, _PURPOSE, content, site_identity(home))
     # The first one is only written where none is, so that two commands at once cannot pin two coordinators.
-    write = write_durably if home.coordinator.exists() else write_new_durably
+    write = write_new_durably if first else write_durably
     try:
         write(home.coordinator, document_bytes(pinned), mode=PRIVATE_FILE)
     except FileExistsError:

@@ -59,8 +59,7 @@ def read_armoured_file(path: Path) -> str:
         IntegrityError: When it is too long, or no ASCII text.
     """
     try:
-        # Without O_NONBLOCK a named pipe would hold the command until somebody writes to it.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+        with open(path, "rb", opener=_without_waiting) as stream:
             content = stream.read(TEXT_LIMIT + 1) or b""
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="check the path") from None
@@ -69,6 +68,11 @@ def read_armoured_file(path: Path) -> str:
     if not content.isascii():
         raise unreadable(f"file {path}", "has characters other than ASCII")
     return content.decode("ascii")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a named pipe to which nobody writes is empty, instead of holding the command for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _edge(place: str, name: str) -> str:

@@ -30,9 +30,12 @@ def read_private_file(path: Path, limit_bytes: int) -> bytes:
     except OSError as error:
         hint = "restore it from a backup, or make this home anew by `init`"
         raise ConfigError(f"the file {path} cannot be read: {error.strerror}", hint=hint) from None
-    with os.fdopen(handle, "rb") as stream:
+    try:
         _refuse_unfit(path, os.fstat(handle), limit_bytes)
-        return stream.read(limit_bytes + 1)
+        with os.fdopen(handle, "rb", closefd=False) as stream:
+            return stream.read(limit_bytes)
+    finally:
+        os.close(handle)
 
 
 def _refuse_unfit(path: Path, status: os.stat_result, limit_bytes: int) -> None:

@@ -12,18 +12,9 @@ from common.key_files import write_identity
 from common.moments import current_moment
 from common.private_files import PRIVATE_FILE
 from server.certificates import create_certificates
-from server.config import CoordinatorConfig
+from server.config import CoordinatorConfig, load_coordinator_config
+from server.coordinator_template import coordinator_toml
 from server.home import CoordinatorHome
-
-_CONFIG = """\
-# The coordinator's own settings; docs/configuration.md has all of them. Nothing here is about privacy.
-
-# The federation's name. It is a part of the federation's id, so it never changes.
-name = "{name}"
-
-# HOST:PORT at which hospitals meet the gateway. After a change: `cloister-coordinator renew`, and new invitations.
-address = "{address}"
-"""
 
 
 def initialise(home: CoordinatorHome, name: str, address: str, now: datetime | None = None) -> CoordinatorConfig:
@@ -41,11 +32,11 @@ def initialise(home: CoordinatorHome, name: str, address: str, now: datetime | N
     values = {"name": name, "address": str(parse_address(address))}
     config = parse_config(CoordinatorConfig, values, "the command")
     home.create(lambda draft: _fill(draft, config, now or current_moment()))
-    return config
+    return load_coordinator_config(home.config)
 
 
 def _fill(home: CoordinatorHome, config: CoordinatorConfig, now: datetime) -> None:
     write_identity(home.identity_key, new_identity())
     create_certificates(home, config.name, config.address, now)
-    text = _CONFIG.format(name=config.name, address=config.address)
-    write_new_durably(home.config, text.encode("ascii"), mode=PRIVATE_FILE)
+    text = coordinator_toml(config.name, config.address)
+    write_new_durably(home.config, text.encode("utf-8"), mode=PRIVATE_FILE)

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from client import enrolment
 from client.enrolment import accept, check_invitation, make_request, read_pinned
 from client.keys import node_key, site_identity
 from common.enrolment import (
@@ -15,7 +16,7 @@ from common.enrolment import (
     write_invitation,
     write_join_request,
 )
-from common.errors import ConfigError, IntegrityError, RollbackError, TransportError
+from common.errors import ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
 from common.identity import public_name
 from common.key_files import read_identity
 from common.node_key import public_pem
@@ -70,7 +71,7 @@ def test_a_site_may_change_its_name_until_it_is_enrolled(site, coordinator):
     assert make_request(site, Name("north"), LATER) == text
 
 
-@pytest.mark.parametrize("name", ["coordinator", "Coordinator", "", "a b", "../up", "nörth", "nоrth", "x" * 65, "n\n"])
+@pytest.mark.parametrize("name", ["coordinator", "", "a b", "../up", "nörth", "n\u043erth", "x" * 65, "n\n"])
 def test_a_name_that_is_none_of_a_site_is_one_sentence_and_nothing_is_written(site, name):
     before = files(site)
     with pytest.raises(ConfigError, match=r"the join request cannot be made: it has a field `site` that does not fit"):
@@ -179,6 +180,19 @@ def test_accepting_twice_changes_nothing(site, invitation):
     before = files(site)
     assert accept(site, invitation, None, LATER) == first
     assert files(site) == before
+
+
+def test_of_two_commands_at_once_one_pins(site, invitation, monkeypatch):
+    signed = enrolment.sign_document
+
+    def sign_late(*args):
+        site.coordinator.write_bytes(b"what the other command wrote")
+        return signed(*args)
+
+    monkeypatch.setattr(enrolment, "sign_document", sign_late)
+    with pytest.raises(TryAgainError, match="another command"):
+        accept(site, invitation, None, NOW)
+    assert site.coordinator.read_bytes() == b"what the other command wrote"
 
 
 def test_without_an_accepted_invitation_there_is_no_coordinator(site):
