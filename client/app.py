@@ -16,7 +16,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
-from common.errors import ProtocolError, TransportError
+from common.errors import AccessError, ProtocolError, TransportError
 from common.flower import CallError, Channel, pack, unpack
 
 from flwr.app import Message  # isort: skip
@@ -242,8 +242,8 @@ class FleetLink:
         }
 
 
-def _unknown_node(error: CallError) -> TransportError:
-    return TransportError(
+def _unknown_node(error: CallError) -> AccessError:
+    return AccessError(
         f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})",
         hint="ask the coordinator whether this site is enrolled; `cloister-site doctor` compares the clocks",
     )

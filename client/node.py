@@ -83,7 +83,7 @@ class SiteNode:
         IntegrityError: When the book belongs to another plan.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of them is a part of the site
         self,
         plan: Plan,
         trainer: Trainer,

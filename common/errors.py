@@ -8,6 +8,7 @@ ever quotes a patient record.
     ├── ConfigError             3  a config or the data do not fit; carries every problem at once
     │   └── DataError           3  the data cannot be read or are unfit
     ├── TransportError          4  connection or authentication
+    │   └── AccessError         4  one side cannot prove to the other who it is
     ├── DeadlineError           5  timeout
     ├── RefusedError           10  a hospital's policy says no
     ├── BudgetError            11  the privacy budget does not allow it
@@ -80,6 +81,10 @@ class TransportError(CloisterError):
     """The other side could not be reached or could not prove who it is."""
 
     exit_code = 4
+
+
+class AccessError(TransportError):
+    """One side cannot prove to the other who it is; trying again does not help."""
 
 
 class DeadlineError(CloisterError):

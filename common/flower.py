@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import httpx
 
-from common.errors import ProtocolError, TransportError
+from common.errors import AccessError, ProtocolError, TransportError
 
 ENVIRONMENT: Mapping[str, str] = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -159,7 +159,7 @@ class Channel:
     def _unreachable(self, error: httpx.HTTPError) -> TransportError:
         reason = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
-            return TransportError(
+            return AccessError(
                 f"{self._address} shows a certificate that the pinned authority did not sign",
                 hint="is this the coordinator you accepted? compare fingerprints before you accept another invitation",
             )

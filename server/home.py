@@ -119,6 +119,16 @@ class CoordinatorHome:
         """The last envelope to and from each site."""
         return self.path / "sequences.json"
 
+    @property
+    def flower(self) -> Path:
+        """Flower's own folder: the bundle of each run, which holds no code."""
+        return self.path / "flower"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one service that runs here; holds its process number."""
+        return self.path / "service.lock"
+
     def site(self, name: str) -> Path:
         """The file of one enrolled site; the name must be one that enrolment let pass."""
         return self.sites / f"{name}.json"

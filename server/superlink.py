@@ -1,0 +1,141 @@
+"""The stock SuperLink as a process of ours: on loopback only, with TLS, node authentication and a database file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+from contextlib import closing, suppress
+from types import TracebackType
+from typing import Self
+
+from common.errors import ConfigError
+from server.home import CoordinatorHome
+
+LOOPBACK = "127.0.0.1"
+
+_STOP_SECONDS = 3.0
+_COMMAND = "flower-superlink"
+
+
+class SuperLink:
+    """A running SuperLink.
+
+    Guarantees:
+        It listens on loopback only: its Control and Runtime APIs let in whoever reaches them. Run-time installation of
+        dependencies, telemetry and the look for updates are off. It and all that it started are gone when `stop`
+        returns.
+
+    Args:
+        home: The coordinator's home: certificates, database, log.
+        port: On loopback.
+
+    Raises:
+        ConfigError: When Flower is not installed, or another process listens on the port.
+    """
+
+    def __init__(self, home: CoordinatorHome, port: int) -> None:
+        _refuse_taken(port)
+        self._home = home
+        self._log = home.superlink_log.open("ab")
+        self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            _command(home, port),
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            # A group of its own, so that what it starts can be ended with it.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """End it. It is asked first; waiting for open connections, it would take half a minute, and gets three seconds.
+
+        Its state is in the database, and safe against a kill.
+        """
+        try:
+            self._process.terminate()
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._end_group()
+            self._process.wait()
+            self._log.close()
+
+    def _end_group(self) -> None:
+        with suppress(ProcessLookupError):  # when nobody is left
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def last_words(home: CoordinatorHome, lines: int = 3) -> str:
+    """The last lines of the SuperLink's log, for a message about its end."""
+    try:
+        text = home.superlink_log.read_bytes()[-2000:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return " / ".join(line.strip() for line in text.splitlines()[-lines:])
+
+
+def _command(home: CoordinatorHome, port: int) -> list[str]:
+    executable = shutil.which(_COMMAND, path=sysconfig.get_path("scripts"))
+    if executable is None:
+        raise ConfigError(f"{_COMMAND} is not installed", hint="pip install 'cloister[coordinator]'")
+    return [
+        executable,
+        *("--ssl-certfile", str(home.superlink_certificate)),
+        *("--ssl-keyfile", str(home.superlink_key)),
+        *("--ssl-ca-certfile", str(home.ca_certificate)),
+        *("--database", str(home.superlink_database)),
+        *("--host", LOOPBACK, "--port", str(port)),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def _environment(home: CoordinatorHome) -> dict[str, str]:
+    # What it starts by itself (flower-superexec, flwr-serverapp) is looked for on the path.
+    path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
+    quiet = {
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    # Nothing of another Flower in this account is read or written.
+    return {**os.environ, **quiet, "FLWR_HOME": str(home.flower), "PATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def _refuse_taken(port: int) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            raise ConfigError(
+                f"port {port} on {LOOPBACK} is taken by another process",
+                hint="stop that process, or set listen.superlink_port in coordinator.toml",
+            ) from None
