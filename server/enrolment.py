@@ -21,11 +21,12 @@ from common.enrolment import (
     PublicKey,
     SignatureText,
     fingerprint,
+    is_fingerprint_of,
     read_join_request,
     sign_invitation,
     write_invitation,
 )
-from common.errors import ConfigError, IntegrityError
+from common.errors import ConfigError, IntegrityError, TransportError
 from common.fields import SITE_NAME
 from common.files import sync_folder, write_new_durably
 from common.identity import is_signed_by, public_name
@@ -75,7 +76,9 @@ class EnrolledSite(StrictConfig):
         return self.request.node_key
 
 
-def enrol(home: CoordinatorHome, request_text: str, now: datetime | None = None) -> str:
+def enrol(
+    home: CoordinatorHome, request_text: str, now: datetime | None = None, *, expected_fingerprint: str | None = None
+) -> str:
     """Let a site in, and write its invitation.
 
     Guarantees:
@@ -87,14 +90,23 @@ def enrol(home: CoordinatorHome, request_text: str, now: datetime | None = None)
 
     Args:
         home: This coordinator's home.
-        request_text: What the site sent; compare its fingerprint over the phone first.
+        request_text: What the site sent.
         now: The clock, in UTC; the machine's where left out.
+        expected_fingerprint: What the site read over the phone; None only where a person has just compared the
+            fingerprint of `read_join_request(…).identity` and said yes.
 
     Raises:
+        TransportError: When the fingerprint is another: the request comes from somebody else.
         IntegrityError: When the text is no good join request.
         ConfigError: When name or key are taken, or the home is not fit.
     """
     request, moment = read_join_request(request_text), now or current_moment()
+    if expected_fingerprint is not None and not is_fingerprint_of(expected_fingerprint, request.identity):
+        raise TransportError(
+            f"the request comes from a site with the fingerprint {fingerprint(request.identity)}, which is not the "
+            "expected one",
+            hint="ask the site to read its fingerprint again, over a line that you trust",
+        )
     config, identity = load_coordinator_config(home.config), read_identity(home.identity_key)
     authority = _authority_text(home)
     invitation = sign_invitation(identity, config.name, config.address, authority, request, moment)

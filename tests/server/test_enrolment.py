@@ -4,8 +4,8 @@ import threading
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from common.enrolment import federation_id, read_invitation, write_join_request
-from common.errors import ConfigError, IntegrityError
+from common.enrolment import federation_id, fingerprint, read_invitation, write_join_request
+from common.errors import ConfigError, IntegrityError, TransportError
 from common.identity import new_identity, public_name
 from common.key_files import read_identity
 from server.enrolment import enrol, enrolled, withdraw
@@ -52,6 +52,16 @@ def test_the_same_request_again_gives_another_invitation_and_one_site(home):
     home.config.write_text('name = "sepsis"\naddress = "192.0.2.7:443"\n')
     assert read_invitation(enrol(home, write_join_request(request), NOW)).address == "192.0.2.7:443"
     assert home.site("north").read_bytes() == kept
+
+
+def test_a_request_from_somebody_else_is_found_by_the_fingerprint(home):
+    request, other = make_join_request("north"), make_join_request("north")
+    with pytest.raises(TransportError, match="not the expected one") as caught:
+        enrol(home, write_join_request(other), NOW, expected_fingerprint=fingerprint(request.identity))
+    assert caught.value.exit_code == 4
+    assert names(home) == []
+    enrol(home, write_join_request(request), NOW, expected_fingerprint=fingerprint(request.identity).lower())
+    assert names(home) == ["north"]
 
 
 def refused(home, match, *args, **keys):
