@@ -1,12 +1,14 @@
 """The book in which a site writes down, for one run, which rounds it has paid for and what it answered.
 
 A round is paid for *before* a record is touched and answered *after* the answer is on disk, so that whatever moment
-the process is killed at, what was charged covers what was released. One file holds all of it and is replaced in one
-step:
+the process is killed at, what was charged covers what was released. Two files hold all of it, and each is replaced in
+one step:
 
-    canonical JSON header | newline | the last answer, if any | SHA-256 of all that
+    charges.book     canonical JSON | newline | SHA-256 of all that
+    charges.answer   the last answer, whose SHA-256 stands in the book
 
-The checksum finds damage. It does not stop somebody who edits the file or restores an older copy.
+The answer, by far the longer one, is on disk before the book names it, and is only then an answer at all. The digests
+find damage. They do not stop somebody who edits the files or restores older copies.
 
 Where updates are masked, the book also holds what the round is bound to and the one survivor set that the site agreed
 to: written down before the site signs it, so that no kill makes it sign, or reveal for, another.
@@ -14,18 +16,20 @@ to: written down before the site signs it, so that no kill makes it sign, or rev
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from client.sealed_file import read_entry, write_sealed
+from client.sealed_file import read_entry, write_private, write_sealed
 from common.config import Names, StrictConfig
 from common.errors import IntegrityError, RefusedError
 from common.fields import RefusalCode
 from common.plan import Plan
 
 _FILE_NAME = "charges.book"
+_ANSWER_NAME = "charges.answer"
 # An older copy would have an order answered twice under one mask, so that a backup is no way out.
 _HINT = "without it nobody knows what was spent, and an older copy is unsafe: start a new run in a new folder"
 
@@ -35,8 +39,8 @@ Count = Annotated[int, Field(ge=0)]
 class _Entry(StrictConfig):
     """Where a run stands: `last_order` is the digest of the order that `last_round` was charged for.
 
-    `context` and `cohort` are those of that order where it was one for masked numbers; `survivors` is the set that the
-    site agreed to in that round, empty before.
+    `answer_digest` is that of the answer to it, where it was answered. `context` and `cohort` are those of that order
+    where it was one for masked numbers; `survivors` is the set that the site agreed to in that round, empty before.
     """
 
     format_version: Literal[1] = 1
@@ -46,6 +50,7 @@ class _Entry(StrictConfig):
     last_round: Count = 0
     last_order: str = ""
     answered: bool = False
+    answer_digest: str = ""
     context: str = ""
     cohort: Names = ()
     survivors: Names = ()
@@ -56,7 +61,8 @@ class _Entry(StrictConfig):
             possible = self.rounds_charged == 0 and not self.last_order and not self.answered and not self.context
         else:
             possible = 0 < self.rounds_charged <= self.last_round and bool(self.last_order)
-        if not possible or bool(self.cohort) != bool(self.context) or (self.survivors and not self.answered):
+        answered = bool(self.answer_digest) == self.answered and (self.answered or not self.survivors)
+        if not possible or not answered or bool(self.cohort) != bool(self.context):
             raise ValueError("the counts contradict each other")
         return self
 
@@ -73,7 +79,8 @@ class Charges:
     Edge cases:
         Killed between charge and answer, the same order may be trained again without a second charge, because nothing
         was released; another order for that round is refused for good. Rounds may be skipped: an order can be lost on
-        the way. Only the last answer is kept; an older order is past. One process at a time may use a folder.
+        the way. Only the last answer is kept; an older order is past. An answer that was written when the process was
+        killed, before the book named it, never counts. One process at a time may use a folder.
 
     Args:
         folder: An existing folder that belongs to this site and run; the book is begun if it holds none.
@@ -82,7 +89,8 @@ class Charges:
         must_exist: Set when the run has begun before, so that a missing book is a lost one.
 
     Raises:
-        IntegrityError: When the book is damaged, lost, or belongs to another plan or site. It is never begun anew.
+        IntegrityError: When the book or its answer is damaged or lost, or belongs to another plan or site. It is never
+            begun anew.
     """
 
     def __init__(self, folder: Path, plan: Plan, site: str, *, must_exist: bool = False) -> None:
@@ -90,9 +98,11 @@ class Charges:
         self.plan_digest = plan.digest
         self._rounds = plan.rounds
         self._steps_a_round = plan.local_steps
-        self._path = folder / _FILE_NAME
+        self._path, self._answer_path = folder / _FILE_NAME, folder / _ANSWER_NAME
         if self._path.exists():
-            self._entry, _ = self._read()
+            self._entry = self._read()
+            if self._entry.answered:
+                self._read_answer()
         elif must_exist:
             raise self._unfit("is missing")
         else:
@@ -125,14 +135,12 @@ class Charges:
         """The answer that this very order was given before, from disk; None when it has none yet.
 
         Raises:
-            IntegrityError: When the book was damaged or changed by somebody else since it was opened.
+            IntegrityError: When book or answer was damaged or changed by somebody else since it was opened.
         """
         if not self._entry.answered or order_digest != self._entry.last_order:
             return None
-        entry, answer = self._read()
-        if entry != self._entry:
-            raise self._unfit("was changed by somebody else")
-        return answer
+        self._check_unchanged()
+        return self._read_answer()
 
     @property
     def context(self) -> str:
@@ -165,11 +173,13 @@ class Charges:
             about = {
                 "last_order": order_digest,
                 "answered": False,
+                "answer_digest": "",
                 "context": context,
                 "cohort": cohort,
                 "survivors": (),
             }
             self._write(self._entry.model_copy(update={**paid, **about}))
+            self._answer_path.unlink(missing_ok=True)  # of the round before: the book does not name it any more
         elif self._entry.answered:
             raise RefusedError(f"round {round_number} cannot be charged: it was answered already")
 
@@ -182,7 +192,9 @@ class Charges:
         self._check_unchanged()
         if self._entry.last_round == 0 or self._entry.answered:
             raise RefusedError(f"round {self._entry.last_round} has no open charge, so no answer can be kept for it")
-        self._write(self._entry.model_copy(update={"answered": True}), answer)
+        write_private(self._answer_path, answer)
+        answered = {"answered": True, "answer_digest": hashlib.sha256(answer).hexdigest()}
+        self._write(self._entry.model_copy(update=answered))
 
     def survivors_fault(self, round_number: int, survivors: tuple[str, ...]) -> RefusalCode | None:
         """Why these survivors may not be agreed to; None for the first set of the last, answered round, and again."""
@@ -202,21 +214,32 @@ class Charges:
         if fault is not None:
             raise RefusedError(f"the survivors of round {round_number} cannot be agreed to: {fault}")
         if not self._entry.survivors:
-            _, answer = self._read()
-            self._write(self._entry.model_copy(update={"survivors": survivors}), answer)
+            self._write(self._entry.model_copy(update={"survivors": survivors}))
 
     def _check_unchanged(self) -> None:
         """Another process with this book would give a second answer for one charge: refuse as soon as it shows."""
-        if self._read()[0] != self._entry:
+        if self._read() != self._entry:
             raise self._unfit("was changed by somebody else")
 
-    def _write(self, entry: _Entry, answer: bytes = b"") -> None:
-        write_sealed(self._path, entry.model_dump(mode="json"), answer)
+    def _write(self, entry: _Entry) -> None:
+        write_sealed(self._path, entry.model_dump(mode="json"))
         # Only now: had the write failed, the object must not believe more than the disk holds.
         self._entry = entry
 
-    def _read(self) -> tuple[_Entry, bytes]:
-        return read_entry(self._path, _Entry, self._unfit, self._is_ours)
+    def _read(self) -> _Entry:
+        entry, rest = read_entry(self._path, _Entry, self._unfit, self._is_ours)
+        if rest:
+            raise self._unfit("is not one that this version writes")
+        return entry
+
+    def _read_answer(self) -> bytes:
+        try:
+            answer = self._answer_path.read_bytes()
+        except FileNotFoundError:
+            raise self._unfit("has lost its answer") from None
+        if hashlib.sha256(answer).hexdigest() != self._entry.answer_digest:
+            raise self._unfit("has an answer that is damaged")
+        return answer
 
     def _is_ours(self, entry: _Entry) -> bool:
         return (entry.plan_digest, entry.site) == (self.plan_digest, self.site) and entry.last_round <= self._rounds

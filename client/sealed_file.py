@@ -28,7 +28,12 @@ _PRIVATE_MODE = 0o600
 def write_sealed(path: Path, header: dict[str, Any], payload: bytes = b"") -> None:
     """Replace the file durably; only its owner may read it."""
     body = canonical_bytes(header) + b"\n" + payload
-    write_durably(path, body + hashlib.sha256(body).digest(), mode=_PRIVATE_MODE)
+    write_private(path, body + hashlib.sha256(body).digest())
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """As `write_sealed`, for bytes whose digest is kept elsewhere."""
+    write_durably(path, content, mode=_PRIVATE_MODE)
 
 
 def read_entry(

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+import client.charges
 import client.sealed_file
 from client.charges import Charges
 from common.errors import IntegrityError, RefusedError
@@ -12,6 +13,7 @@ PLAN = small_plan()
 ORDER = "a" * 64
 OTHER = "b" * 64
 BOOK = "charges.book"
+ANSWER = "charges.answer"
 
 
 @pytest.fixture
@@ -82,6 +84,46 @@ def test_a_new_round_drops_the_answer_of_the_last(charges, tmp_path):
     assert reopened(tmp_path).kept_answer(OTHER) is None
 
 
+def test_the_answer_is_for_the_owner_only_and_goes_with_the_next_charge(charges, tmp_path):
+    charges.charge(1, ORDER)
+    empty = (tmp_path / BOOK).stat().st_size
+    charges.keep_answer(bytes(100_000))
+    assert (tmp_path / ANSWER).stat().st_mode & 0o777 == 0o600
+    # The book is written several times a round, and stays short whatever the answer.
+    assert (tmp_path / BOOK).stat().st_size < empty + 100
+    charges.charge(2, OTHER)
+    assert [path.name for path in tmp_path.iterdir()] == [BOOK]
+
+
+def test_an_answer_that_the_book_does_not_name_never_counts(charges, tmp_path, monkeypatch):
+    charges.charge(1, ORDER)
+    with monkeypatch.context() as patch:
+        patch.setattr(client.charges, "write_sealed", None)  # killed between the two writes
+        with pytest.raises(TypeError):
+            charges.keep_answer(b"never left")
+    assert (tmp_path / ANSWER).read_bytes() == b"never left"
+    for book in (charges, reopened(tmp_path)):
+        assert book.kept_answer(ORDER) is None
+    book.charge(1, ORDER)
+    assert standing(book) == (1, 1, STEPS)
+    book.keep_answer(b"one")
+    assert reopened(tmp_path).kept_answer(ORDER) == b"one"
+
+
+def test_the_answer_of_the_round_before_never_counts(charges, tmp_path):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    charges.charge(2, OTHER)
+    (tmp_path / ANSWER).write_bytes(b"one")  # as if killed before it was removed
+    book = reopened(tmp_path)
+    assert book.kept_answer(ORDER) is book.kept_answer(OTHER) is None
+    book.keep_answer(b"two")
+    assert reopened(tmp_path).kept_answer(OTHER) == b"two"
+    (tmp_path / ANSWER).write_bytes(b"one")  # put back
+    with pytest.raises(IntegrityError, match="an answer that is damaged"):
+        book.kept_answer(OTHER)
+
+
 def test_steps_never_exceed_the_plans(charges):
     for round_number in range(1, ROUNDS + 1):
         charges.charge(round_number, f"{round_number:064x}")
@@ -150,6 +192,23 @@ def test_a_book_with_any_byte_changed_or_cut_off_is_refused(charges, tmp_path):
             assert (tmp_path / BOOK).read_bytes() == damaged
 
 
+@pytest.mark.parametrize(
+    ("damaged", "rule"),
+    [(b"onf", "is damaged"), (b"on", "is damaged"), (b"one\n", "is damaged"), (b"", "is damaged"), (None, "has lost")],
+)
+def test_an_answer_that_is_not_the_one_the_book_names_is_refused(charges, tmp_path, damaged, rule):
+    charges.charge(1, ORDER)
+    charges.keep_answer(b"one")
+    if damaged is None:
+        (tmp_path / ANSWER).unlink()
+    else:
+        (tmp_path / ANSWER).write_bytes(damaged)
+    for attempt in (lambda: reopened(tmp_path), lambda: charges.kept_answer(ORDER)):
+        with pytest.raises(IntegrityError, match=rule) as error:
+            attempt()
+        assert "start a new run" in error.value.hint
+
+
 def test_a_lost_book_is_not_begun_anew(tmp_path):
     with pytest.raises(IntegrityError, match="is missing") as error:
         reopened(tmp_path)
@@ -180,7 +239,9 @@ def sealed(header):
         {"last_round": 0},
         {"last_order": ""},
         {"rounds_charged": 0, "last_round": 0},
-        {"rounds_charged": 0, "last_round": 0, "last_order": "", "answered": True},
+        {"rounds_charged": 0, "last_round": 0, "last_order": "", "answered": True, "answer_digest": "d" * 64},
+        {"answered": True},
+        {"answer_digest": "d" * 64},
     ],
 )
 def test_a_book_that_this_version_cannot_have_written_is_refused(tmp_path, changes):
@@ -191,6 +252,13 @@ def test_a_book_that_this_version_cannot_have_written_is_refused(tmp_path, chang
     (tmp_path / BOOK).write_bytes(sealed(header))
     assert standing(reopened(tmp_path)) == (1, 2, STEPS)
     (tmp_path / BOOK).write_bytes(sealed({**header, **changes}))
+    with pytest.raises(IntegrityError, match="is not one that this version writes"):
+        reopened(tmp_path)
+
+
+def test_a_book_with_an_answer_in_it_is_of_another_version(charges, tmp_path):
+    body = (tmp_path / BOOK).read_bytes()[:-32] + b"an answer"
+    (tmp_path / BOOK).write_bytes(body + hashlib.sha256(body).digest())
     with pytest.raises(IntegrityError, match="is not one that this version writes"):
         reopened(tmp_path)
 
@@ -312,12 +380,18 @@ def test_a_second_process_with_the_book_agrees_to_nothing(answered, tmp_path):
 
 @pytest.mark.parametrize(
     "impossible",
-    [{"cohort": []}, {"context": ""}, {"answered": False, "survivors": ["east"]}, {"last_round": 0}],
+    [
+        {"cohort": []},
+        {"context": ""},
+        {"answered": False, "answer_digest": "", "survivors": ["east"]},
+        {"answer_digest": ""},
+        {"last_round": 0},
+    ],
 )
 def test_a_book_whose_masked_round_is_impossible_is_refused(answered, tmp_path, impossible):
-    content = (tmp_path / BOOK).read_bytes()[:-32]
-    header, _, answer = content.partition(b"\n")
-    body = json.dumps(json.loads(header) | impossible).encode() + b"\n" + answer
-    (tmp_path / BOOK).write_bytes(body + hashlib.sha256(body).digest())
+    header = json.loads((tmp_path / BOOK).read_bytes()[:-32])
+    (tmp_path / BOOK).write_bytes(sealed(header))
+    assert standing(reopened(tmp_path)) == standing(answered)
+    (tmp_path / BOOK).write_bytes(sealed(header | impossible))
     with pytest.raises(IntegrityError, match="not one that this version writes"):
         reopened(tmp_path)
