@@ -250,11 +250,15 @@ class RoundEnded(StrictConfig):
 
 
 class GatewayAccess(StrictConfig):
-    """Requests from one address with one outcome; `path` is a known one or `other`, never what a stranger wrote."""
+    """Like requests, counted; `path` is a known one or `other`, never what a stranger wrote.
+
+    `remote` is an address, a network, or `others` beyond those that are told apart; `status` is 0 where the connection
+    was closed without an answer.
+    """
 
     remote: Address
     path: FleetPath
-    status: Annotated[int, Field(ge=100, le=599)]
+    status: Annotated[int, Field(ge=0, le=599)]
     requests: Annotated[int, Field(ge=1)] = 1
     bytes_in: Count = 0
     bytes_out: Count = 0

@@ -37,7 +37,7 @@ Person = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_is_n
 Version = Annotated[str, Field(pattern=r"^[0-9][0-9a-z.+-]{0,39}$")]
 Command = Annotated[str, Field(pattern=r"^[a-z][a-z -]{0,39}$")]
 MessageKind = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]{0,39}$")]
-Address = Annotated[str, Field(pattern=r"^[0-9a-f.:]{2,45}$")]
+Address = Annotated[str, Field(pattern=r"^([0-9a-f.:]{2,45}(/[0-9]{1,3})?|others|unknown)$")]
 FleetPath = Annotated[str, Field(pattern=r"^(/v1/fleet/[a-z0-9/-]{1,64}|other)$")]
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?Z$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]

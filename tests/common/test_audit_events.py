@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from common.audit_events import AuditEvent, Reserved
+from common.audit_events import AuditEvent, GatewayAccess, Reserved
 from tests.audit_events import EVENTS, MESSAGE_OUT
 
 HOSTILE = ["\n", "Jane Roe, HIV positive, MRN 00123", "<script>alert(1)</script>", "x" * 4000, "\u202e"]
@@ -53,3 +53,10 @@ def test_a_message_out_says_of_each_byte_what_it_is(change, rule):
 def test_a_cost_is_a_number(cost):
     with pytest.raises(ValidationError):
         Reserved(plan="ab" * 32, dataset="notes", unit="patient", rounds=1, cost=cost)
+
+
+@pytest.mark.parametrize("remote", ["192.0.2.7", "2001:db8::/64", "others", "unknown"])
+@pytest.mark.parametrize("status", [0, 200, 403])
+def test_every_line_of_the_gateway_can_be_recorded(remote, status):
+    """Its ways to name an address, and 0 for a connection without an answer: an error here would end its serving."""
+    assert GatewayAccess(remote=remote, path="other", status=status).requests == 1
