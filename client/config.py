@@ -58,6 +58,17 @@ class BudgetConfig(StrictConfig):
         return tuple((unit, budget) for unit, budget in budgets if budget is not None)
 
 
+class BaseConfig(StrictConfig):
+    """Where pretrained base models come from; a plan names one by the SHA-256 of each of its files."""
+
+    local: Names = Field(
+        (), description="folders with base models that this hospital's people have put there; or package:NAME/FOLDER"
+    )
+    limit_bytes: Annotated[int, Field(ge=1)] = Field(
+        16 * 2**30, description="a larger base model is not taken from the coordinator"
+    )
+
+
 class NetworkConfig(StrictConfig):
     """The way out to the coordinator. A site opens connections, and never listens."""
 
@@ -86,6 +97,7 @@ class SiteConfig(StrictConfig):
     data: SiteDataConfig
     policy: SitePolicy = SitePolicy()
     budget: BudgetConfig = BudgetConfig()
+    base: BaseConfig = BaseConfig()
     compute: ComputeConfig = ComputeConfig()
     network: NetworkConfig = NetworkConfig()
 
@@ -113,5 +125,6 @@ def load_site_config(path: Path) -> SiteConfig:
     values = read_toml(path)
     folder = path.resolve().parent
     anchor_path(values.get("data"), "folder", folder, ".")
+    anchor_path(values.get("base"), "local", folder)
     anchor_path(values.get("network"), "extra_ca_file", folder)
     return parse_config(SiteConfig, values, str(path))

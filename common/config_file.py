@@ -39,7 +39,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def anchor_path(table: object, key: str, folder: Path, default: str | None = None) -> None:
-    """Make one path of a config independent of the working folder, in place.
+    """Make the path of a config, or each of a list of paths, independent of the working folder, in place.
 
     Edge cases:
         What is no table or no text stays as it is: naming it is the parser's. So does `package:NAME/FOLDER`.
@@ -50,6 +50,16 @@ def anchor_path(table: object, key: str, folder: Path, default: str | None = Non
         folder: Where a relative path starts.
         default: The path where the key is left out; None leaves it out.
     """
-    value = table.get(key, default) if isinstance(table, MutableMapping) else None
-    if isinstance(table, MutableMapping) and isinstance(value, str) and not value.startswith(PACKAGE_PREFIX):
-        table[key] = str((folder / Path(value).expanduser()).resolve())
+    if not isinstance(table, MutableMapping):
+        return
+    value = table.get(key, default)
+    if isinstance(value, list):
+        table[key] = [_anchored(item, folder) for item in value]
+    elif value is not None:
+        table[key] = _anchored(value, folder)
+
+
+def _anchored(value: object, folder: Path) -> object:
+    if not isinstance(value, str) or value.startswith(PACKAGE_PREFIX):
+        return value
+    return str((folder / Path(value).expanduser()).resolve())

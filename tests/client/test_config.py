@@ -40,6 +40,11 @@ def test_relative_paths_start_at_the_files_own_folder(tmp_path: Path, monkeypatc
     assert config.network.extra_ca_file == str(tmp_path / "ca.pem")
 
 
+def test_local_bases_are_folders_or_packages(tmp_path: Path) -> None:
+    config = load_site_config(written(tmp_path, LEAST + '[base]\nlocal = ["tiny", "package:name/model"]\n'))
+    assert config.base.local == (str(tmp_path / "tiny"), "package:name/model")
+
+
 def test_a_unit_that_plans_may_protect_needs_a_budget(tmp_path: Path) -> None:
     text = LEAST + '[policy]\nunits = ["record"]\n'
     assert "needs a table [budget.record]" in problems(tmp_path, text)

@@ -47,6 +47,7 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
         ({"folder": "/data"}, {"folder": "/data"}),
         ({"folder": "package:name/model"}, {"folder": "package:name/model"}),
         ({"folder": 3}, {"folder": 3}),
+        ({"folder": ["a", "package:b", 3]}, {"folder": ["/base/a", "package:b", 3]}),
         ({}, {"folder": "/base"}),
         ([], []),
         (None, None),
