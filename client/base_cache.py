@@ -1,6 +1,6 @@
 """The pretrained base at a site: found among what the hospital has, or received chunk by chunk, checked and kept.
 
-    bases/HASHES/              a whole base, shared by all runs whose plans name the same files with the same hashes
+    bases/BASE/                a whole base under its digest, shared by all runs whose plans name the same hashes
     bases/.PLAN.partial/       files on their way
     bases/.PLAN.progress       how far they have come
 
@@ -19,10 +19,9 @@ import structlog
 
 from client.base_staging import Staging
 from common.base_files import check_index, find_copy, is_copy
-from common.canonical import digest
 from common.errors import IntegrityError, RefusedError
 from common.fields import CHUNK_BYTES, BaseState
-from common.plan import BaseIdentity, Plan
+from common.plan import Plan
 from common.private_files import PRIVATE_FOLDER
 from common.study_messages import BaseChunk, BaseNeed
 
@@ -77,7 +76,7 @@ class BaseCache:
         self._folder, self._site, self._local = folder, site, tuple(local)
         self._plan_digest, self._base = plan.digest, plan.base
         self._limit_bytes, self._reserve_bytes = limit_bytes, reserve_bytes
-        self._place = folder / shared_name(plan.base)
+        self._place = folder / plan.base.digest
         self._staging = Staging(folder, plan)
         self._found: Path | None = None
 
@@ -170,11 +169,6 @@ class BaseCache:
 
     def _say(self, state: BaseState, file_number: int = 0, chunk_number: int = 0) -> BaseNeed:
         return BaseNeed(self._plan_digest, self._site, state, file_number, chunk_number)
-
-
-def shared_name(base: BaseIdentity) -> str:
-    """Name of a base's folder: a digest of its files' names and hashes, whatever the plan calls it."""
-    return digest(["cloister base", 1, base.files])
 
 
 def _check_length(chunk: BaseChunk) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import client.base_cache
 import client.base_staging
-from client.base_cache import BaseCache, shared_name
+from client.base_cache import BaseCache
 from common.errors import ConfigError, IntegrityError, RefusedError
 from common.study_messages import BaseChunk, BaseNeed
 from common.wire import encode
@@ -82,10 +82,10 @@ def test_a_base_that_is_lacking_is_received_and_kept(tmp_path):
         assert cache.receive(chunk(*place)) == need("lacking", *following)
         assert cache.find() is None
     assert cache.receive(chunk(*PLACES[-1])) == need("complete")
-    assert kept(tmp_path) == [shared_name(PLAN.base)]
+    assert kept(tmp_path) == [PLAN.base.digest]
     for again in (cache, opened(tmp_path)):
         assert again.need() == need("complete")
-        assert again.find() == tmp_path / "bases" / shared_name(PLAN.base)
+        assert again.find() == tmp_path / "bases" / PLAN.base.digest
     assert received(again.find()) == FILES
 
 
@@ -116,7 +116,7 @@ def test_another_plan_with_the_same_files_shares_what_is_kept(tmp_path):
         assert opened(tmp_path, plan).find() == opened(tmp_path).find()
     # A cache that was open all the time sees it too, and what it had received in part is gone.
     assert waiting.need() == need("complete", plan=OTHER_PLAN)
-    assert kept(tmp_path) == [shared_name(PLAN.base)]
+    assert kept(tmp_path) == [PLAN.base.digest]
 
 
 def test_a_base_with_one_other_byte_is_not_shared(tmp_path):
@@ -214,7 +214,7 @@ def test_an_index_that_leads_elsewhere_is_never_put_in_place(tmp_path):
         cache.receive(chunk(needed.file_number, needed.chunk_number, files, plan))
     assert needed.state == "damaged"
     assert cache.find() is None
-    assert not (tmp_path / "bases" / shared_name(plan.base)).exists()
+    assert not (tmp_path / "bases" / plan.base.digest).exists()
 
 
 # --- room ------------------------------------------------------------------------------------------------------------
