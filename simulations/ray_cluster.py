@@ -6,8 +6,10 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,7 +84,8 @@ def running_ray(wish: RayWish, sites: int, resources: Mapping[str, float]) -> It
                 else:
                     _join(ray, wish.address)
             _check_room(ray, resources)
-            yield
+            with _ended_by_sigterm():
+                yield
         finally:
             ray.shutdown()
 
@@ -125,6 +128,19 @@ def _join(ray: Any, address: str) -> None:  # noqa: ANN401 - a module
 
 
 @contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a run in good order; the handler that Ray has put there dumps its stack and aborts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+
+@contextmanager
 def _deaf_terminal() -> Iterator[None]:
     """Ray's inner parts complain past Python, straight to the terminal, about a cluster that does not answer."""
     if os.environ.get("CLOISTER_DEBUG") == "1":
@@ -151,8 +167,8 @@ def _check_room(ray: Any, resources: Mapping[str, float]) -> None:  # noqa: ANN4
         has = node["Resources"]
         if node["Alive"] and has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus:
             return
-    wanted = f"{cpus:g} processors" + (f" and {gpus:g} GPU" if gpus else "")
+    wanted = f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "")
     raise ConfigError(
-        f"no machine of this Ray has the {wanted} that a worker needs",
+        f"a worker needs {wanted}, and no machine of this Ray has that much",
         hint="lower compute.threads, or choose another compute.device",
     )
