@@ -22,7 +22,7 @@ from common.audit_events import AuditEvent, Recovered
 from common.canonical import file_digest
 from common.chain import TAMPERED, ChainLine, Head
 from common.chain_file import ChainFile, utc_now, verify_chain
-from common.errors import IntegrityError
+from common.errors import IntegrityError, RollbackError, TryAgainError
 
 _PURPOSE = "audit log"
 
@@ -143,7 +143,38 @@ def verify_audit(path: Path, anchor: Path, public: str) -> AuditReport:
         RollbackError: When the log is missing or shorter than its anchor says, or the anchor is an older copy.
         TryAgainError: When another process holds the log for more than five seconds.
     """
+    return _verify(path, anchor, public, [])
+
+
+@dataclass(frozen=True)
+class AuditReading:
+    """What can be read of a log, and why no more; `fault` is None where the whole log holds together."""
+
+    entries: tuple[AuditEntry, ...]
+    fault: IntegrityError | RollbackError | None
+
+
+def read_audit(path: Path, anchor: Path, public: str) -> AuditReading:
+    """The events of a log up to its first fault, each of them signed by the owner, for a reader who must see both.
+
+    Args:
+        path: The log.
+        anchor: Its anchor.
+        public: The owner's public key.
+
+    Raises:
+        TryAgainError: When another process holds the log for more than five seconds.
+    """
     entries: list[AuditEntry] = []
+    try:
+        _verify(path, anchor, public, entries)
+    except (IntegrityError, RollbackError) as error:
+        return AuditReading(tuple(entries), error)
+    return AuditReading(tuple(entries), None)
+
+
+def _verify(path: Path, anchor: Path, public: str, entries: list[AuditEntry]) -> AuditReport:
+    """Verify a log, and leave its events in `entries` even where it turns out to be faulty."""
     verified = verify_chain(path, anchor, public, purpose=_PURPOSE, note=lambda line: entries.append(_entry(line)))
     return AuditReport(
         head=verified.head,
@@ -161,7 +192,8 @@ def recover_audit(
     """Put a log that does not hold together aside, and begin a new one that says so in its first line.
 
     Guarantees:
-        Nothing is deleted: what is there keeps its bytes under a name with the moment in it.
+        Nothing is deleted: what is there keeps its bytes under a name with the moment in it. A crash in here leaves a
+        log that does not hold together, so that it can be done again.
 
     Args:
         path: The log.
@@ -169,15 +201,24 @@ def recover_audit(
         identity: Signs the new log.
         by: Who decided so.
         clock: Gives a moment in UTC.
+
+    Raises:
+        TryAgainError: When a log was put aside at this very moment.
     """
     event = Recovered(what="audit", by=by, digest=file_digest(path) if path.exists() else None)
     moment = clock().strftime("%Y%m%dT%H%M%SZ")
     for old in (path, anchor):
         if old.exists():
-            old.rename(old.with_name(f"{old.name}.{moment}"))
+            _put_aside(old, old.with_name(f"{old.name}.{moment}"))
     log = AuditLog(path, anchor, identity, clock=clock)
     log.record(event)
     return log
+
+
+def _put_aside(old: Path, new: Path) -> None:
+    if new.exists():
+        raise TryAgainError(f"{new.name} is there already", hint="wait a second, then try again")
+    old.rename(new)
 
 
 def _entry(line: ChainLine) -> AuditEntry:

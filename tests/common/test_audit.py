@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from common.audit import EVENT_KINDS, AuditEntry, AuditLog, kind_of, recover_audit, verify_audit
+from common.audit import EVENT_KINDS, AuditEntry, AuditLog, kind_of, read_audit, recover_audit, verify_audit
 from common.audit_events import AuditEvent, Paused, Recovered, Resumed, Started
 from common.canonical import canonical_bytes, file_digest
 from common.chain_file import ChainFile
-from common.errors import IntegrityError, RollbackError
+from common.errors import IntegrityError, RollbackError, TryAgainError
 from common.identity import new_identity, public_name
 from tests.audit_events import EVENTS
 
@@ -163,3 +163,29 @@ def test_recovery_keeps_what_was_there_and_says_so(home, lost):
     kept = path.with_name("audit.jsonl.20261121T150405Z")
     assert (file_digest(kept) if kept.exists() else None) == digest
     assert anchor.with_name("audit.anchor.20261121T150405Z").exists() == (lost in {"log", "neither"})
+
+
+def test_what_was_put_aside_is_never_written_over(home):
+    path, anchor = files(home)
+    opened(home).record(Paused(by="anna"))
+    recover_audit(path, anchor, IDENTITY, by="anna", clock=lambda: MOMENT)
+    kept = path.read_bytes()
+    with pytest.raises(TryAgainError, match="is there already"):
+        recover_audit(path, anchor, IDENTITY, by="anna", clock=lambda: MOMENT)
+    assert path.read_bytes() == kept
+
+
+def test_a_reader_gets_what_can_be_read_and_the_fault(home):
+    for event in EVENTS[:4]:
+        opened(home).record(event)
+    reading = read_audit(*files(home), public_name(IDENTITY))
+    assert ([entry.event for entry in reading.entries], reading.fault) == (list(EVENTS[:4]), None)
+    lines = files(home)[0].read_bytes().splitlines(keepends=True)
+    written(home, [*lines[:2], edited(lines[2], by="berta"), lines[3]])
+    reading = read_audit(*files(home), public_name(IDENTITY))
+    assert [entry.event for entry in reading.entries] == list(EVENTS[:2])
+    assert (type(reading.fault), reading.fault.message[:7]) == (IntegrityError, "line 3:")
+    written(home, lines[:3])
+    reading = read_audit(*files(home), public_name(IDENTITY))
+    assert [entry.event for entry in reading.entries] == list(EVENTS[:3])
+    assert type(reading.fault) is RollbackError
