@@ -11,14 +11,17 @@ from tempfile import mkdtemp
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 import client.inbox_record
 import client.sealed_file
+import server.envelopes
 from client.inbox import Inbox, NotFromCoordinatorError, UnfitEnvelopeError
-from common.envelope import open_envelope
+from client.inbox_record import InboxRecord
+from common.envelope import Envelope, SealedEnvelope, open_envelope
+from common.errors import IntegrityError
 from common.files import write_durably
 from common.messages import Refusal
 from common.study_messages import RunOver
@@ -32,7 +35,8 @@ SITES = ("north", "south")
 KEYS = {name: Ed25519PrivateKey.from_private_bytes(secret(name)) for name in ("coordinator", *SITES)}
 PUBLICS = {name: public(name) for name in SITES}
 LIMIT_BYTES = 1 << 16
-picks = st.integers(0, 1 << 30)
+picks = st.integers(0, 5)  # how many before the last
+places = st.integers(0, 1 << 30)
 
 
 class Killed(BaseException):
@@ -92,6 +96,10 @@ class Site:
 
     def frame(self, code):
         return encode(Refusal(PLAN, len(self.handled), self.name, code))
+
+
+def before_last(things, count):
+    return things[-1 - count % len(things)]
 
 
 class Mailbag:
@@ -155,21 +163,21 @@ class HostileNetwork(RuleBasedStateMachine):
     # --- the network ---
 
     @precondition(lambda self: self.mailbag.asked)
-    @rule(which=picks, to=st.sampled_from(SITES))
-    def deliver(self, which, to):
-        """Any request that was ever sent, to any site, as often as it likes."""
-        self.bring(to, self.mailbag.asked[which % len(self.mailbag.asked)][1])
+    @rule(which=picks)
+    def deliver(self, which):
+        """A request that was sent before, once more or at last."""
+        self.bring(*before_last(self.mailbag.asked, which))
 
     @precondition(lambda self: self.mailbag.asked)
-    @rule()
-    def deliver_the_newest(self):
-        self.bring(*self.mailbag.asked[-1])
+    @rule(which=picks, to=st.sampled_from(SITES))
+    def misdirect(self, which, to):
+        self.bring(to, before_last(self.mailbag.asked, which)[1])
 
     @precondition(lambda self: self.mailbag.asked)
     @rule(which=picks, writes=st.integers(0, 2), lands=st.booleans())
     def deliver_and_kill(self, which, writes, lands):
         """The site ends at its first, second or third durable write, and starts again."""
-        to, request = self.mailbag.asked[-1 - which % min(3, len(self.mailbag.asked))]
+        to, request = before_last(self.mailbag.asked, which)
         self.disk.writes_left, self.disk.lands = writes, lands
         try:
             self.bring(to, request)
@@ -180,9 +188,9 @@ class HostileNetwork(RuleBasedStateMachine):
         self.sites[to].start()
 
     @precondition(lambda self: self.mailbag.asked)
-    @rule(which=picks, place=picks, mask=st.integers(1, 255))
+    @rule(which=picks, place=places, mask=st.integers(1, 255))
     def deliver_altered(self, which, place, mask):
-        to, request = self.mailbag.asked[which % len(self.mailbag.asked)]
+        to, request = before_last(self.mailbag.asked, which)
         handled = list(self.sites[to].handled)
         changed = bytearray(request)
         changed[place % len(changed)] ^= mask
@@ -193,12 +201,12 @@ class HostileNetwork(RuleBasedStateMachine):
     @rule(which=picks, label=st.sampled_from(SITES))
     def bring_back(self, which, label):
         """Any answer that ever left, in any site's name, during the next exchange."""
-        self.mailbag.waiting.append((label, self.answers[which % len(self.answers)][1]))
+        self.mailbag.waiting.append((label, before_last(self.answers, which)[1]))
 
     @precondition(lambda self: self.answers)
-    @rule(which=picks, place=picks, mask=st.integers(1, 255))
+    @rule(which=picks, place=places, mask=st.integers(1, 255))
     def bring_back_altered(self, which, place, mask):
-        label, answer = self.answers[which % len(self.answers)]
+        label, answer = before_last(self.answers, which)
         changed = bytearray(answer)
         changed[place % len(changed)] ^= mask
         self.mailbag.waiting.append((label, bytes(changed)))
@@ -232,6 +240,11 @@ class HostileNetwork(RuleBasedStateMachine):
                 assert open_envelope(reply).body == encode(Refusal(PLAN, last, site.name, "no-update"))
 
     @invariant()
+    def only_what_the_coordinator_sent_to_a_site_is_handled_there(self):
+        for site in self.sites.values():
+            assert all((site.name, request) in self.mailbag.asked for _, request in site.handled)
+
+    @invariant()
     def every_request_has_a_number_of_its_own(self):
         named = [(to, open_envelope(request).header["sequence"]) for to, request in self.mailbag.asked]
         assert len(set(named)) == len(named)
@@ -239,3 +252,41 @@ class HostileNetwork(RuleBasedStateMachine):
 
 HostileNetwork.TestCase.settings = settings(max_examples=25, stateful_step_count=30)
 TestHostileNetwork = HostileNetwork.TestCase
+
+
+# --- the oracle can say no -------------------------------------------------------------------------------------------
+
+
+def begin_in_memory(record, sequence, request):
+    about = {"last_sequence": sequence, "last_request": request, "last_reply": ""}
+    record._entry = record._entry.model_copy(update=about)
+
+
+def keep_any_reply(record, request, reply):
+    record._write(record._entry.model_copy(update={"answered": record.last_sequence, "last_reply": "1" * 64}))
+
+
+def body_without_a_check(sealed, public):
+    said = {name: value for name, value in sealed.header.items() if name != "body_bytes"}
+    return Envelope(**said, body=bytes(sealed.body))
+
+
+PLANTED = {
+    "requests are begun in memory": {"begin": begin_in_memory, "_check_unchanged": lambda record: None},
+    "a repeat gets a new reply": {"kept_reply": lambda record: None, "keep_reply": keep_any_reply},
+    "addresses are not looked at": {"_check_address": lambda inbox, opened: None},
+    "signatures are not looked at": {"checked": body_without_a_check},
+    "numbers are not written down": {"save": lambda sequences: None},
+    "a late answer counts": {"_place_fault": lambda request, answer: None},
+}
+OWNERS = (InboxRecord, Inbox, SealedEnvelope, Sequences, server.envelopes)
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(fault, monkeypatch):
+    for name, instead in PLANTED[fault].items():
+        monkeypatch.setattr(next(owner for owner in OWNERS if name in vars(owner)), name, instead)
+    found = settings(max_examples=200, stateful_step_count=30, phases=[Phase.generate], derandomize=True, database=None)
+    # Either the oracle says so, or the site finds its own files at odds with each other.
+    with pytest.raises((AssertionError, IntegrityError)):
+        run_state_machine_as_test(HostileNetwork, settings=found)
