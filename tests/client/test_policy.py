@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client import policy as module
 from client.limits import Evaluation, NoiseFloor, SitePolicy
 from client.policy import CLOCK_SKEW, PolicyContext, reasons_to_refuse, release_classes_of
 from common.audit_fields import ReleaseClass
@@ -228,6 +229,18 @@ def test_constants_that_no_accountant_takes_are_refused(error: type, monkeypatch
 def test_what_cannot_be_compared_breaks_the_limit(figure: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.policy.epsilon", lambda mechanism: figure)
     assert codes(distributed(), SitePolicy(most_epsilon=1e300)) == ["epsilon-too-high"]
+
+
+def test_neither_comparison_lets_nan_pass() -> None:
+    assert list(module._at_least("too-few-sites", "sites", math.nan, "least_sites", 1))
+    assert list(module._at_most("too-many-rounds", "rounds", math.nan, "most_rounds", 1))
+
+
+def test_another_evaluation_would_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As the plans of a later version might ask for.
+    monkeypatch.setattr("client.policy._EVALUATIONS", ("public-set", "site-records"))
+    (reason,) = reasons_to_refuse(distributed(), SitePolicy(), context())
+    assert (reason.code, reason.asked) == ("other-evaluation", "site-records")
 
 
 def test_a_base_is_its_files_and_its_name() -> None:
