@@ -107,7 +107,7 @@ def decode(data: bytes, /, *kinds: type[First], limit_bytes: int = FRAME_LIMIT_B
         IntegrityError: One sentence that names the broken rule and nothing of the content.
     """
     _check_frame(data, limit_bytes)
-    kind = _kind_of(data)
+    kind = kind_of(data)
     if kind not in kinds:
         raise _unreadable(f"is a {kind.__name__}, which is not expected here")
     header_end = _header_end(data)
@@ -120,7 +120,7 @@ def decode(data: bytes, /, *kinds: type[First], limit_bytes: int = FRAME_LIMIT_B
 
 def subject(frame: bytes) -> tuple[str, int]:
     """Plan and round that a frame made by `encode` is about; round 0 where it names none. Vectors are not looked at."""
-    scalars, _ = _read_header(_kind_of(frame), frame[_PREFIX.size : _header_end(frame)])
+    scalars, _ = _read_header(kind_of(frame), frame[_PREFIX.size : _header_end(frame)])
     return scalars["plan_digest"], scalars.get("round_number", 0)
 
 
@@ -143,7 +143,12 @@ def _check_frame(data: bytes, limit_bytes: int) -> None:
         raise _unreadable("does not match its checksum")
 
 
-def _kind_of(data: bytes) -> type[Message]:
+def kind_of(data: bytes) -> type[Message]:
+    """Which message a frame made by `encode` holds; nothing else of it is looked at.
+
+    Raises:
+        IntegrityError: When its first bytes name none.
+    """
     _, _, number, _ = _PREFIX.unpack_from(data)
     kind = KINDS.get(number)
     if kind is None:

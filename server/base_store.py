@@ -54,6 +54,11 @@ class BaseStore:
         """Bytes of all files."""
         return sum((self._folder / name).stat().st_size for name in self._names)
 
+    def fraction_before(self, need: BaseNeed) -> float:
+        """How much of the base lies before the chunk that a site lacks, from 0 to 1."""
+        earlier = sum((self._folder / name).stat().st_size for name in self._names[: max(0, need.file_number - 1)])
+        return (earlier + max(0, need.chunk_number - 1) * CHUNK_BYTES) / max(1, self.size_bytes)
+
     def answer(self, need: BaseNeed) -> BaseChunk | None:
         """The chunk that a site lacks; None when it lacks nothing or has given up.
 

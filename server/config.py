@@ -39,6 +39,9 @@ class WaitingConfig(StrictConfig):
     gathering_seconds: PositiveFloat = Field(
         86400.0, description="before the first round, for enough sites to be there, approve the plan and get the base"
     )
+    late_seconds: PositiveFloat = Field(
+        5.0, description="once enough sites have answered, the others have as long again, and so long at least"
+    )
     least_poll_seconds: PositiveFloat = Field(0.02, description="wait between two looks for answers")
     most_poll_seconds: PositiveFloat = Field(0.5, description="longest such wait, when there has been nothing a while")
     superlink_start_seconds: PositiveFloat = Field(60.0, description="for the SuperLink to be ready")

@@ -47,6 +47,8 @@ clientapp = "server.app:no_client_app"
 [tool.flwr.app.config]
 home = ""
 plan = ""
+resume = "no"
+enough = "no"
 """
 _LICENSE = b"There is no code in this bundle; the code it names is installed with Cloister, under Cloister's licence.\n"
 
@@ -99,7 +101,7 @@ class Control:
         """Start the ServerApp of this installation; gives Flower's number of the run.
 
         Args:
-            config: `home`, the coordinator's folder, and `plan`, the digest.
+            config: `home`, the coordinator's folder; `plan`, the digest; `resume` and `enough`, `yes` or `no`.
 
         Raises:
             CloisterError: When the SuperLink does not take it.

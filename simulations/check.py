@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from client.data.checks import check_records, check_splits, check_step
-from client.data.records import merge
+from common.records.records import merge
 from client.training.loop import recording
 from common.adapters.fitness import check_architecture, check_trained
 from common.base_model import Base

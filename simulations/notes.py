@@ -18,7 +18,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from client.data.records import Records, build_records
+from common.records.records import Records, build_records
 from common.config import StrictConfig
 from common.files import write_durably
 from common.randomness import public_generator

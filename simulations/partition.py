@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from client.data.records import Integers, Records
+from common.records.records import Integers, Records
 from common.errors import ConfigError
 from common.randomness import public_generator
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.data.records import Records
+from common.records.records import Records
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.mechanism import mechanism_of

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from client.columns import DataColumns
+from common.columns import DataColumns
 from common.compute import ComputeConfig
 from common.config import Names, StrictConfig, parse_config
 from common.config_file import PACKAGE_PREFIX, read_toml

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.data.records import Records
-from client.data.sources import read_records
+from common.records.records import Records
+from common.records.sources import read_records
 from client.data.splits import split_by_patient
 from common.base_files import find_base
 from common.base_model import Base, load_base

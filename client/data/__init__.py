@@ -1,1 +1,1 @@
-"""Patient records: the one place that reads them."""
+"""What a hospital does with its records before training: checks, splits, draws."""

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from client.data.records import UNKNOWN_PATIENT, Integers, Records
+from common.records.records import UNKNOWN_PATIENT, Integers, Records
 from common.findings import Finding
 from common.plan import PrivacyConfig, Unit
 

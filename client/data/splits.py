@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.data.records import Records
+from common.records.records import Records
 from common.errors import ConfigError
 from common.randomness import public_generator
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from client.data.records import Records
+from common.records.records import Records
 from client.data.sampling import PoissonSampler
 from client.training.clipping import clip_to_grid
 from client.training.noise import rounded_gaussian

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import recording
 from client.training.union import UnionTrainer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording
 from common.base_model import load_base

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.data.sampling import PoissonSampler
 from client.training import clipping, dp_step
 from client.training.clipping import clip_to_grid

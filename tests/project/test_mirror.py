@@ -10,7 +10,7 @@ TESTED_ELSEWHERE = {
     "client/refusals.py": "tests/client/test_secagg.py",  # two errors
     "client/limits.py": "tests/client/test_policy.py",  # one config class, asked through the policy
     "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
-    "client/data/tables.py": "tests/client/data/test_sources.py",  # the file formats of that reader
+    "common/records/tables.py": "tests/common/records/test_sources.py",  # the file formats of that reader
     "server/gather.py": "tests/server/test_round.py",  # one record and one protocol, no code
     "simulations/notes_grammar.py": "tests/simulations/test_notes.py",  # phrases, no code
 }

@@ -10,12 +10,13 @@ import structlog
 
 import simulations.check
 import simulations.run
+from common.errors import TryAgainError
 from common.findings import Finding
 from simulations.cli import find_scenario, main
 from tests.tiny_scenario import CANARY, write_tiny_scenario
 
 COMMANDS = {
-    "run": ("--resume", "--set", "--data", "--output", "--json"),
+    "run": ("--resume", "--set", "--data", "--output", "--engine", "--workers", "--ray-address", "--json"),
     "check": ("--set", "--data", "--json"),
     "compare": ("--seeds", "--epsilon", "--set", "--data", "--output", "--json"),
 }
@@ -115,6 +116,13 @@ def test_help_does_not_wait_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         (("run", "--resume", "folder", "--output", "x"), "--set, --data and --output cannot change it"),
         (("run", "--resume", "/no/such/folder"), "/no/such/folder is not a run folder"),
         (("check", "demo", "--data", "rows"), "--data is for scenarios with [data.files], and demo has none"),
+        (("run", "demo", "--workers", "2"), "--workers and --ray-address are for --engine flower"),
+        (("run", "demo", "--ray-address", "auto"), "--workers and --ray-address are for --engine flower"),
+        (
+            ("run", "demo", "--engine", "flower", "--workers", "2", "--ray-address", "auto"),
+            "--workers is for this machine",
+        ),
+        (("run", "demo", "--engine", "flour"), "'flour' is not one of 'in-process', 'flower'"),
         (("run", "demo", "--set", "plan.rounds"), "--set must look like KEY.PATH=VALUE (found 'plan.rounds')"),
     ],
 )
@@ -123,6 +131,36 @@ def test_a_wrong_call_exits_2_and_says_so_on_stderr(cli, arguments: tuple[str, .
     assert done.code == 2
     assert sentence in " ".join(done.err.replace("│", " ").split())
     assert done.out == ""
+
+
+def test_an_engine_that_is_not_installed_says_what_to_install(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulations.flower_run.INSTALLED", False)
+    done = cli("run", "demo", "--engine", "flower")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.splitlines() == [
+        "error: --engine flower needs Flower and Ray, which are not installed",
+        'hint: pip install "cloister[ray]", or leave --engine out',
+    ]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_the_engine_asked_for_is_the_one_that_runs(
+    cli, scenario: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    pytest.importorskip("flwr")
+    pytest.importorskip("ray")
+    asked = []
+
+    def run(_what: object, _console: object, engine: object) -> None:
+        asked.append(engine)
+        raise TryAgainError("far enough")
+
+    monkeypatch.setattr(simulations.run, "resume_run" if resumed else "start_run", run)
+    target = ("--resume", scenario.parent) if resumed else (scenario,)
+    assert cli("run", *target, "--engine", "flower", "--workers", "2").code == 75
+    assert cli("run", *target).code == 75
+    assert [None if engine is None else engine._wish.workers for engine in asked] == [2, None]
+    assert asked[0].in_process is False
 
 
 def test_an_unknown_scenario_is_named_with_those_there_are(cli) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from common.base_model import load_base
 from common.compute import ComputeConfig

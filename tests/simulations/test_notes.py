@@ -6,9 +6,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from client.columns import DataColumns
-from client.data.records import merge
-from client.data.sources import read_records
+from common.columns import DataColumns
+from common.records.records import merge
+from common.records.sources import read_records
 from simulations.notes import LABELS, POSITIVE_LABEL, PROFILES, NotesConfig, generate_notes, generate_rows, write_notes
 from simulations.notes_grammar import FILLER, ROUTINE, SLOTS, SPECIALTIES, TELLING
 

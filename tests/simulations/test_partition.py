@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.records import build_records
+from common.records.records import build_records
 from common.errors import ConfigError
 from simulations.partition import partition_patients
 

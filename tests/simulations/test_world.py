@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data.records import Records
+from common.records.records import Records
 from common.errors import ConfigError, DataError
 from common.plan import BaseIdentity
 from simulations.scenario import Scenario

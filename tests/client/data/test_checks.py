@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from client.data.checks import check_records, check_splits, check_step
-from client.data.records import build_records
+from common.records.records import build_records
 from common.plan import PrivacyConfig
 
 LABELS = ("none", "event")

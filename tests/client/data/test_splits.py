@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.data.splits import split_by_patient
 from common.errors import ConfigError
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.training.choice import build_trainer
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.data.records import Records, build_records
+from common.records.records import Records, build_records
 from client.training import dp_step
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.data.records import build_records
+from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from client.training.per_example import loop_gradients

@@ -6,8 +6,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from client.columns import DataColumns
-from client.data.sources import read_records
+from common.columns import DataColumns
+from common.records.sources import read_records
 from common.errors import DataError
 
 LABELS = ("none", "event")

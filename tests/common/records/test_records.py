@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.records import UNKNOWN_PATIENT, Records, build_records, merge
+from common.records.records import UNKNOWN_PATIENT, Records, build_records, merge
 
 
 def three_patients() -> Records:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.columns import DataColumns
-from client.data.records import Records, build_records
-from client.data.tables import Table, read_table, rows_in_words
+from common.columns import DataColumns
+from common.records.records import Records, build_records
+from common.records.tables import Table, read_table, rows_in_words
 from common.errors import DataError, Problem
 
 _LONGEST_NAME = 64

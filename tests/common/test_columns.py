@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from client.columns import DataColumns
+from common.columns import DataColumns
 
 
 def test_columns_must_differ() -> None:

@@ -1,0 +1,132 @@
+"""The ServerApp that the SuperLink runs, and the transport that carries sealed orders to hospitals over its grid.
+
+The bundle that is submitted holds no code (`server.control.code_free_bundle`); it names `app` of this installed file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import structlog
+
+from common.errors import ProtocolError, TransportError
+from common.flower import MESSAGE_TYPE, pack, unpack
+from server.config import WaitingConfig
+from server.enrolment import EnrolledSite
+from server.home import CoordinatorHome
+from server.pacing import Patience
+
+from flwr.app import Context, Message  # isort: skip
+from flwr.clientapp import ClientApp  # isort: skip
+from flwr.serverapp import Grid, ServerApp  # isort: skip
+
+_log = structlog.get_logger()
+
+_GROWTH = 1.3
+
+app = ServerApp()
+no_client_app = ClientApp()
+"""Flower wants one to be named. It has no handler, and no hospital's node ever loads it."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Conduct the run that the coordinator's folder describes."""
+    from server.launch import launch  # noqa: PLC0415 - torch comes in here, not when this file is named
+
+    config = context.run_config
+    launch(
+        CoordinatorHome(Path(str(config["home"]))),
+        str(config["plan"]),
+        lambda sites, waiting: GridTransport(grid, _nodes_of(grid, sites), waiting),
+        resume=config["resume"] == "yes",
+        wait_for_all=config["enough"] != "yes",
+    )
+
+
+def _nodes_of(grid: Grid, sites: Iterable[EnrolledSite]) -> dict[str, int]:
+    """Flower's number of each site's node, found by the key that enrolment registered."""
+    by_key = {bytes(node.public_key).strip(): node.node_id for node in grid.get_nodes()}
+    keys = {site.name: site.node_key.encode("ascii").strip() for site in sites}
+    return {name: by_key[key] for name, key in keys.items() if key in by_key}
+
+
+class GridTransport:
+    """A `Transport` over Flower's grid.
+
+    Guarantees:
+        An exchange ends when every site has answered or `patience` has run out, whatever comes in. Answers to earlier
+        exchanges are never asked for.
+
+    Edge cases:
+        An order to a site that is away waits at the SuperLink until the exchange is over. Orders are pushed one by one,
+        so that one model is held at a time.
+
+    Args:
+        grid: Flower's.
+        nodes: Flower's number of each site's node.
+        waiting: Pauses between two looks.
+    """
+
+    def __init__(self, grid: Grid, nodes: Mapping[str, int], waiting: WaitingConfig) -> None:
+        self._grid = grid
+        self._nodes = dict(nodes)
+        self._waiting = waiting
+        self.patience = Patience(waiting.exchange_seconds, len(nodes), waiting.exchange_seconds)
+
+    def exchange(self, orders: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+        """As `common.transport.Transport`.
+
+        Raises:
+            TransportError: When a site has no node, or the SuperLink takes no order at all.
+        """
+        unknown = sorted(orders.keys() - self._nodes.keys())
+        if unknown:
+            raise TransportError(f"site {unknown[0]} has no node", hint="is it enrolled, and the service running?")
+        started, enough_since, answered = time.monotonic(), None, 0
+        waiting_for = self._push(orders)
+        pause = self._waiting.least_poll_seconds
+        while waiting_for and time.monotonic() < self.patience.deadline(started, enough_since):
+            time.sleep(pause)
+            pause = min(pause * _GROWTH, self._waiting.most_poll_seconds)
+            for site, envelope in self._pull(waiting_for):
+                answered += 1
+                if answered == self.patience.enough:
+                    enough_since = time.monotonic()
+                pause = self._waiting.least_poll_seconds
+                yield site, envelope
+
+    def _pull(self, waiting_for: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+        """Answers that have come since the last look; their messages are no longer waited for."""
+        for reply in self._grid.pull_messages(list(waiting_for)):
+            site = waiting_for.pop(reply.metadata.reply_to_message_id, "")
+            envelope = _envelope_of(reply)
+            if site and envelope is not None:
+                yield site, envelope
+
+    def _push(self, orders: Mapping[str, bytes]) -> dict[str, str]:
+        """Send each order; gives the site that each message id belongs to."""
+        sent = {}
+        for site, order in orders.items():
+            message = Message(
+                pack(order), dst_node_id=self._nodes[site], message_type=MESSAGE_TYPE, ttl=self.patience.seconds + 1.0
+            )
+            for name in self._grid.push_messages([message]):
+                if name:
+                    sent[name] = site
+        if orders and not sent:
+            raise TransportError("the SuperLink took no order", hint="its log says why: superlink.log")
+        return sent
+
+
+def _envelope_of(reply: Message) -> bytes | None:
+    if not reply.has_content():
+        _log.warning("answer without content", reason=str(reply.error.reason if reply.has_error() else ""))
+        return None
+    try:
+        return unpack(reply.content)
+    except ProtocolError as error:
+        _log.warning("answer ignored", reason=error.message)
+        return None

@@ -1,0 +1,181 @@
+"""Before the first round: show every site the plan, hand the base to those that lack it, and see who is ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import structlog
+
+from common.errors import CloisterError, IntegrityError, TooFewSitesError
+from common.messages import Refusal
+from common.reasons import in_words
+from common.signed_plan import SignedPlan, write_signed_plan
+from common.study_messages import BaseNeed, BaseQuery, PlanAnswer, PlanOffer, RunNoted, RunOver
+from common.transport import Transport
+from common.wire import decode, encode
+from server.base_store import BaseStore
+from server.progress import SiteProgress
+
+_log = structlog.get_logger()
+
+_PAUSE_SECONDS = 1.0
+_ENDED = {"refused"}
+
+
+class Gathering:
+    """Brings the sites of a plan to their first round.
+
+    Guarantees:
+        Each site is shown the same signed plan, and none is asked for the base or for a round before it has accepted.
+        One chunk of the base is in memory for each site at a time. No answer, whatever its bytes, raises.
+
+    Edge cases:
+        A site that is silent or waits for a person is asked again until the time is over; one that refused is asked
+        again too, since the hospital may change its mind, but nobody waits for it alone.
+
+    Args:
+        signed: The plan.
+        transport: How the sites are reached.
+        store: The base.
+        enough: Sites without which no round can succeed.
+        observer: Told whenever a site's state changes.
+        pause_seconds: Between two looks at sites that were not ready.
+    """
+
+    def __init__(
+        self,
+        signed: SignedPlan,
+        transport: Transport,
+        store: BaseStore,
+        enough: int,
+        observer: Callable[[SiteProgress], None] = lambda _: None,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
+        self._signed = signed
+        self._transport = transport
+        self._store = store
+        self._enough = enough
+        self._observer = observer
+        self._pause_seconds = pause_seconds
+        self.states = {site: SiteProgress(site, "silent") for site in sorted(signed.plan.roster)}
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """Sites that can train, in order of name."""
+        return tuple(site for site, state in self.states.items() if state.state == "ready")
+
+    def run(self, seconds: float, *, wait_for_all: bool = True) -> tuple[str, ...]:
+        """Go on until all sites are ready, or the time is over and enough are.
+
+        Args:
+            seconds: How long to wait at most.
+            wait_for_all: Whether to wait for those that may still come when enough are ready.
+
+        Returns:
+            The sites that are ready.
+
+        Raises:
+            TooFewSitesError: When the time is over, or too many refused, with fewer than enough; names every reason.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            self._offer()
+            self._hand_out()
+            ready, over = len(self.ready), time.monotonic() >= deadline
+            if ready == len(self.states) or (ready >= self._enough and (over or not wait_for_all)):
+                return self.ready
+            if over or self._possible() < self._enough:
+                raise self._too_few()
+            time.sleep(self._pause_seconds)
+
+    def _possible(self) -> int:
+        return sum(state.state not in _ENDED for state in self.states.values())
+
+    def _offer(self) -> None:
+        document = np.frombuffer(write_signed_plan(self._signed), dtype=np.uint8)
+        order = encode(PlanOffer(self._signed.digest, document))
+        asked = [site for site, state in self.states.items() if state.state != "ready"]
+        for site, answer in self._answers(dict.fromkeys(asked, order), PlanAnswer):
+            if isinstance(answer, PlanAnswer) and answer.state == "accepted":
+                self._note(SiteProgress(site, "fetching", fraction=self.states[site].fraction))
+            elif isinstance(answer, PlanAnswer):
+                self._note(SiteProgress(site, answer.state, answer.codes))
+            else:
+                self._note(SiteProgress(site, "refused", (answer.code,)))
+
+    def _hand_out(self) -> None:
+        """Chunk after chunk to each site that lacks one, all sites at once."""
+        query = encode(BaseQuery(self._signed.digest))
+        orders = {site: query for site, state in self.states.items() if state.state == "fetching"}
+        while orders:
+            following: dict[str, bytes] = {}
+            for site, answer in self._answers(orders, BaseNeed):
+                if isinstance(answer, BaseNeed):
+                    following |= self._next_chunk(site, answer)
+                else:
+                    self._note(SiteProgress(site, "not-ready", (answer.code,)))
+            orders = following
+
+    def _next_chunk(self, site: str, need: BaseNeed) -> dict[str, bytes]:
+        if need.state == "complete":
+            self._note(SiteProgress(site, "ready", fraction=1.0))
+            return {}
+        if need.state != "lacking":
+            self._note(SiteProgress(site, "not-ready", (need.state,)))
+            return {}
+        try:
+            chunk = self._store.answer(need)
+        except CloisterError as error:
+            _log.warning("no such chunk", site=site, reason=error.message)
+            chunk = None
+        if chunk is None:
+            self._note(SiteProgress(site, "not-ready", ("malformed",)))
+            return {}
+        self._note(SiteProgress(site, "fetching", fraction=self._store.fraction_before(need)))
+        return {site: encode(chunk)}
+
+    def _answers(
+        self, orders: Mapping[str, bytes], kind: type[PlanAnswer] | type[BaseNeed]
+    ) -> Iterable[tuple[str, PlanAnswer | BaseNeed | Refusal]]:
+        """What each asked site said, once; what cannot be read, or is of another plan or site, counts as silence."""
+        heard = set()
+        for site, frame in self._transport.exchange(orders) if orders else ():
+            try:
+                answer = decode(frame, kind, Refusal)
+            except IntegrityError as error:
+                _log.warning("answer ignored", site=site, reason=error.message)
+                continue
+            if site in heard or (answer.site, answer.plan_digest) != (site, self._signed.digest):
+                continue
+            heard.add(site)
+            yield site, answer
+
+    def _note(self, state: SiteProgress) -> None:
+        if self.states[state.site] != state:
+            self.states[state.site] = state
+            self._observer(state)
+
+    def _too_few(self) -> TooFewSitesError:
+        told = "; ".join(f"{name}: {_in_words(state)}" for name, state in self.states.items() if state.state != "ready")
+        return TooFewSitesError(
+            f"{len(self.ready)} sites are ready, and the plan needs {self._enough}: {told}",
+            hint="`cloister-coordinator status` shows every site's reasons; `run --resume` goes on once they are mended",
+        )
+
+
+def _in_words(state: SiteProgress) -> str:
+    if state.codes:
+        return f"{state.state}, " + ", ".join(in_words(code) for code in state.codes)
+    return "no answer yet" if state.state == "silent" else state.state
+
+
+def dismiss(signed: SignedPlan, transport: Transport, outcome: str, sites: Iterable[str]) -> None:
+    """Tell the sites that there are no more rounds; those that do not hear it lose nothing."""
+    order = encode(RunOver(signed.digest, outcome))
+    for site, frame in transport.exchange(dict.fromkeys(sites, order)):
+        try:
+            decode(frame, RunNoted, Refusal)
+        except IntegrityError as error:
+            _log.warning("answer ignored", site=site, reason=error.message)
