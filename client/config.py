@@ -7,9 +7,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from client.columns import DataColumns
 from client.limits import SitePolicy
 from common.address import AddressText
+from common.columns import DataColumns
 from common.compute import ComputeConfig
 from common.config import Names, StrictConfig, parse_config
 from common.config_file import anchor_path, read_toml
@@ -65,7 +65,7 @@ class BaseConfig(StrictConfig):
         (), description="folders with base models that this hospital's people have put there; or package:NAME/FOLDER"
     )
     limit_bytes: Annotated[int, Field(ge=1)] = Field(
-        16 * 2**30, description="a larger base model is not taken from the coordinator"
+        16 * 2**30, description="all bases that the coordinator has sent may take so much of the disk"
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from common.errors import CloisterError, IntegrityError, TooFewSitesError
+from common.fields import Outcome
 from common.messages import Refusal
 from common.reasons import in_words
 from common.signed_plan import SignedPlan, write_signed_plan
@@ -22,6 +24,8 @@ _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 1.0
 _ENDED = {"refused"}
+
+Answer = TypeVar("Answer", PlanAnswer, BaseNeed)
 
 
 class Gathering:
@@ -98,12 +102,12 @@ class Gathering:
         order = encode(PlanOffer(self._signed.digest, document))
         asked = [site for site, state in self.states.items() if state.state != "ready"]
         for site, answer in self._answers(dict.fromkeys(asked, order), PlanAnswer):
-            if isinstance(answer, PlanAnswer) and answer.state == "accepted":
-                self._note(SiteProgress(site, "fetching", fraction=self.states[site].fraction))
-            elif isinstance(answer, PlanAnswer):
-                self._note(SiteProgress(site, answer.state, answer.codes))
-            else:
+            if isinstance(answer, Refusal):
                 self._note(SiteProgress(site, "refused", (answer.code,)))
+            elif answer.state == "accepted":
+                self._note(SiteProgress(site, "fetching", fraction=self.states[site].fraction))
+            else:
+                self._note(SiteProgress(site, answer.state, answer.codes))
 
     def _hand_out(self) -> None:
         """Chunk after chunk to each site that lacks one, all sites at once."""
@@ -112,10 +116,10 @@ class Gathering:
         while orders:
             following: dict[str, bytes] = {}
             for site, answer in self._answers(orders, BaseNeed):
-                if isinstance(answer, BaseNeed):
-                    following |= self._next_chunk(site, answer)
-                else:
+                if isinstance(answer, Refusal):
                     self._note(SiteProgress(site, "not-ready", (answer.code,)))
+                else:
+                    following |= self._next_chunk(site, answer)
             orders = following
 
     def _next_chunk(self, site: str, need: BaseNeed) -> dict[str, bytes]:
@@ -136,9 +140,7 @@ class Gathering:
         self._note(SiteProgress(site, "fetching", fraction=self._store.fraction_before(need)))
         return {site: encode(chunk)}
 
-    def _answers(
-        self, orders: Mapping[str, bytes], kind: type[PlanAnswer] | type[BaseNeed]
-    ) -> Iterable[tuple[str, PlanAnswer | BaseNeed | Refusal]]:
+    def _answers(self, orders: Mapping[str, bytes], kind: type[Answer]) -> Iterator[tuple[str, Answer | Refusal]]:
         """What each asked site said, once; what cannot be read, or is of another plan or site, counts as silence."""
         heard = set()
         for site, frame in self._transport.exchange(orders) if orders else ():
@@ -161,7 +163,7 @@ class Gathering:
         told = "; ".join(f"{name}: {_in_words(state)}" for name, state in self.states.items() if state.state != "ready")
         return TooFewSitesError(
             f"{len(self.ready)} sites are ready, and the plan needs {self._enough}: {told}",
-            hint="`cloister-coordinator status` shows every site's reasons; `run --resume` goes on once they are mended",
+            hint="`cloister-coordinator status` shows every reason; `run --resume` goes on once they are mended",
         )
 
 
@@ -171,7 +173,7 @@ def _in_words(state: SiteProgress) -> str:
     return "no answer yet" if state.state == "silent" else state.state
 
 
-def dismiss(signed: SignedPlan, transport: Transport, outcome: str, sites: Iterable[str]) -> None:
+def dismiss(signed: SignedPlan, transport: Transport, outcome: Outcome, sites: Iterable[str]) -> None:
     """Tell the sites that there are no more rounds; those that do not hear it lose nothing."""
     order = encode(RunOver(signed.digest, outcome))
     for site, frame in transport.exchange(dict.fromkeys(sites, order)):

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: lines in its folder, one an event, for `run`, `status` and a person with `tail`."""
+"""What a run tells while it goes on: lines in its folder, one an event, for `run`, `status` and whoever looks."""
 
 from __future__ import annotations
 
