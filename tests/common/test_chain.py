@@ -144,6 +144,7 @@ def test_a_walk_ends_before_a_torn_line(kept):
         (lambda a, b, c: [a, c, b], "line 2 does not follow"),
         (lambda a, b, c: [a, a], "line 2 does not follow"),
         (lambda a, b, c: [a, b, line(read_line(a).head, value=9), c], "line 3 does not follow"),
+        (lambda a, b, c: [a, line(Head(7, read_line(a).hash))], "line 2 does not follow"),
         (lambda a, b, c: [rehashed(fields={"value": 9}), b], "line 2 does not follow"),
         (lambda a, b, c: [a, b.replace(b'"value":1', b'"value":7'), c], "line 2: .* does not match its hash"),
         (lambda a, b, c: [a, b"\n", b], "line 2: .* is not JSON"),
