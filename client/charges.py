@@ -23,6 +23,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from client.sealed_file import read_entry, write_private, write_sealed
+from client.standing import BookStanding, Witness
+from common.canonical import digest
 from common.config import Names, StrictConfig
 from common.errors import IntegrityError, RefusedError
 from common.fields import RefusalCode
@@ -87,13 +89,17 @@ class Charges:
         plan: The plan of the run.
         site: Name of the site.
         must_exist: Set when the run has begun before, so that a missing book is a lost one.
+        witness: Remembers the book's standing; without one, an older copy goes unnoticed here.
 
     Raises:
         IntegrityError: When the book or its answer is damaged or lost, or belongs to another plan or site. It is never
             begun anew.
+        RollbackError: When the witness knows of more than the book does.
     """
 
-    def __init__(self, folder: Path, plan: Plan, site: str, *, must_exist: bool = False) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, site: str, *, must_exist: bool = False, witness: Witness | None = None
+    ) -> None:
         self.site = site
         self.plan_digest = plan.digest
         self._rounds = plan.rounds
@@ -107,6 +113,21 @@ class Charges:
             raise self._unfit("is missing")
         else:
             self._write(_Entry(plan_digest=self.plan_digest, site=site))
+        self._witness = witness
+        if witness is not None:
+            witness.check(self.standing)
+            # Killed between the book and its witness, the witness is one step behind.
+            self._tell()
+
+    @property
+    def standing(self) -> BookStanding:
+        """How far this book has come."""
+        entry = self._entry
+        if entry.survivors:
+            return BookStanding(entry.last_round, 2, digest(list(entry.survivors)))
+        if entry.answered:
+            return BookStanding(entry.last_round, 1, entry.answer_digest)
+        return BookStanding(entry.last_round, 0, entry.last_order)
 
     @property
     def rounds_charged(self) -> int:
@@ -178,7 +199,7 @@ class Charges:
                 "cohort": cohort,
                 "survivors": (),
             }
-            self._write(self._entry.model_copy(update={**paid, **about}))
+            self._step(self._entry.model_copy(update={**paid, **about}))
             self._answer_path.unlink(missing_ok=True)  # of the round before: the book does not name it any more
         elif self._entry.answered:
             raise RefusedError(f"round {round_number} cannot be charged: it was answered already")
@@ -194,7 +215,7 @@ class Charges:
             raise RefusedError(f"round {self._entry.last_round} has no open charge, so no answer can be kept for it")
         write_private(self._answer_path, answer)
         answered = {"answered": True, "answer_digest": hashlib.sha256(answer).hexdigest()}
-        self._write(self._entry.model_copy(update=answered))
+        self._step(self._entry.model_copy(update=answered))
 
     def survivors_fault(self, round_number: int, survivors: tuple[str, ...]) -> RefusalCode | None:
         """Why these survivors may not be agreed to; None for the first set of the last, answered round, and again."""
@@ -214,7 +235,16 @@ class Charges:
         if fault is not None:
             raise RefusedError(f"the survivors of round {round_number} cannot be agreed to: {fault}")
         if not self._entry.survivors:
-            self._write(self._entry.model_copy(update={"survivors": survivors}))
+            self._step(self._entry.model_copy(update={"survivors": survivors}))
+
+    def _step(self, entry: _Entry) -> None:
+        """One step of the book, and then of its witness."""
+        self._write(entry)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._witness is not None and self._entry.last_round > 0:
+            self._witness.note(self.standing)
 
     def _check_unchanged(self) -> None:
         """Another process with this book would give a second answer for one charge: refuse as soon as it shows."""

@@ -1,0 +1,159 @@
+"""From a site's home folder to everything that its node needs, opened in the order that refuses earliest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from client.acceptance import Acceptance
+from client.base_cache import BaseCache
+from client.config import SiteConfig, load_site_config
+from client.enrolment import Pinned, read_pinned
+from client.home import SiteHome
+from client.inbox import Inbox
+from client.keys import site_identity
+from client.ledger import Ledger, open_ledger
+from client.ledger_anchor import host_identifier
+from client.ledger_state import Budget
+from client.ledger_witness import LedgerWitness
+from client.site import Node, Site
+from client.status import StatusBoard
+from common.audit import AuditLog
+from common.errors import ConfigError
+from common.file_lock import locked
+from common.findings import Finding
+from common.private_files import PRIVATE_FILE
+from common.randomness import RandomSource, SecretSource
+from common.signed_plan import SignedPlan
+
+_log = structlog.get_logger()
+
+MakeSource = Callable[[], RandomSource]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OpenSite:
+    """A site whose files are open.
+
+    Attributes:
+        site: Answers requests.
+        config: The hospital's settings.
+        pinned: The coordinator.
+        audit: The log.
+        ledger: The budget's book.
+    """
+
+    site: Site
+    config: SiteConfig
+    pinned: Pinned
+    audit: AuditLog
+    ledger: Ledger
+
+
+@contextmanager
+def alone(home: SiteHome) -> Iterator[None]:
+    """Hold the lock of the one node that may run in a home.
+
+    Raises:
+        TryAgainError: When another process holds it.
+    """
+    handle = os.open(home.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with locked(handle, 0.0):
+            yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = SecretSource) -> Iterator[OpenSite]:
+    """Open a home for its node.
+
+    Guarantees:
+        Permissions, settings, keys, audit log, ledger and inbox are checked before anything else is done; whatever is
+        missing, loose, damaged or old is an error here, and nothing is begun anew in its place.
+
+    Args:
+        home: The site's home.
+        board: Told what is being made ready.
+        make_source: Randomness of draws and noise; tests alone give another than the operating system's.
+
+    Raises:
+        ConfigError: When settings or permissions are not fit.
+        IntegrityError, RollbackError: When a kept file is damaged, lost or old.
+        TryAgainError: When another process holds the ledger.
+    """
+    _refuse_loose(home.check_permissions())
+    config, identity, pinned = load_site_config(home.config), site_identity(home), read_pinned(home)
+    audit = AuditLog(home.audit, home.audit_anchor, identity, must_exist=True)
+    host = host_identifier(home.keys)
+    with open_ledger(home.ledger, home.ledger_anchor, identity, budgets_of(config), host) as ledger:
+        inbox = Inbox(
+            home.inbox,
+            pinned.invitation.federation,
+            config.name,
+            identity,
+            pinned.invitation.coordinator,
+            must_exist=True,
+        )
+        acceptance = Acceptance(home, config, pinned, identity, ledger, audit)
+        site = Site(
+            config.name, inbox, acceptance, audit, _bases(home, config), _nodes(home, acceptance, board, make_source)
+        )
+        yield OpenSite(site, config, pinned, audit, ledger)
+
+
+def budgets_of(config: SiteConfig) -> tuple[Budget, ...]:
+    """The budgets that the hospital's settings allow."""
+    named = (("patient", config.budget.patient), ("record", config.budget.record))
+    return tuple(
+        Budget(config.data.dataset, unit, budget.epsilon, budget.delta, budget.order)  # type: ignore[arg-type]
+        for unit, budget in named
+        if budget is not None
+    )
+
+
+def _refuse_loose(findings: tuple[Finding, ...]) -> None:
+    failed = [finding for finding in findings if finding.level == "fail"]
+    if failed:
+        raise ConfigError(failed[0].sentence, hint=failed[0].mend)
+
+
+def _bases(home: SiteHome, config: SiteConfig) -> Callable[[SignedPlan], BaseCache]:
+    def open_base(signed: SignedPlan) -> BaseCache:
+        return BaseCache(home.bases, signed.plan, config.name, config.base.local, limit_bytes=config.base.limit_bytes)
+
+    return open_base
+
+
+def _nodes(
+    home: SiteHome, acceptance: Acceptance, board: StatusBoard, make_source: MakeSource
+) -> Callable[[SignedPlan, BaseCache], tuple[Node, int]]:
+    def open_node(signed: SignedPlan, base: BaseCache) -> tuple[Node, int]:
+        # torch and the reader of records come in here, not when a command starts.
+        from client.study import StudyParts, open_study  # noqa: PLC0415
+
+        folder = base.find()
+        if folder is None:
+            raise ConfigError("the plan's base model is not here", hint="the coordinator hands it out")
+        witness = LedgerWitness(acceptance.ledger, acceptance.audit, signed.digest)
+        parts = StudyParts(
+            plan=signed.plan,
+            config=acceptance.config,
+            identity=acceptance.identity,
+            base=folder,
+            folder=home.run(signed.digest),
+            begun=witness.begun,
+            witness=witness,
+            record=acceptance.audit.record,
+            say=lambda what: board.show("working", what, plan=signed.digest),
+            make_source=make_source,
+        )
+        study = open_study(parts)
+        return study.node, study.trained_values
+
+    return open_node

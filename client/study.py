@@ -1,0 +1,141 @@
+"""One plan at one hospital, from its files to a node that can answer: the slow part, done once and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.charges import Charges, Witness
+from client.config import SiteConfig
+from client.data.checks import check_records
+from client.node import SiteNode
+from client.secagg import SiteHalf
+from client.session import SessionBook
+from client.training.choice import build_trainer
+from client.training.dp_step import TrainingSet
+from client.training.self_test import check_gradients
+from common.audit_events import MessageOut
+from common.base_model import load_base
+from common.errors import DataError, IntegrityError, Problem
+from common.findings import Finding
+from common.plan import Plan
+from common.private_files import PRIVATE_FOLDER
+from common.randomness import RandomSource, SecretSource
+from common.records.sources import read_records
+from common.trainable import TrainableModel
+
+Say = Callable[[str], None]
+MakeSource = Callable[[], RandomSource]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StudyParts:
+    """What a study is opened from.
+
+    Attributes:
+        plan: Accepted by policy and ledger.
+        config: The hospital's own settings.
+        identity: The site's key.
+        base: Folder of the plan's base; its files had the plan's hashes.
+        folder: The run's own folder; its parent must exist.
+        begun: Whether the ledger says that a round of this plan was begun, so that a missing book is a lost one.
+        witness: Told of every charge, answer and agreement, and asked when the book is opened.
+        record: Told of every message before it leaves.
+        say: Told what is being done, for a person who waits.
+        make_source: Randomness of draws and noise; tests alone give another than the operating system's.
+    """
+
+    plan: Plan
+    config: SiteConfig
+    identity: Ed25519PrivateKey
+    base: Path
+    folder: Path
+    begun: bool
+    witness: Witness
+    record: Callable[[MessageOut], object]
+    say: Say
+    make_source: MakeSource = SecretSource
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study:
+    """A plan that this site can take part in.
+
+    Attributes:
+        node: Answers the coordinator's requests.
+        trained_values: d.
+    """
+
+    node: SiteNode
+    trained_values: int
+
+
+def open_study(parts: StudyParts) -> Study:
+    """Read the records, load the base, check the gradients, and open the books.
+
+    Guarantees:
+        Books come first: a run whose book or session was lost, damaged or put back never gets as far as a record. The
+        per-record gradients of this very model agreed with a plain loop.
+
+    Raises:
+        DataError: When the records cannot be read or do not fit the plan; it names files and columns, no record.
+        IntegrityError: When the base is not the plan's, a book is unfit, or the gradients are wrong.
+        RollbackError: When the book is older than the ledger.
+    """
+    plan, config = parts.plan, parts.config
+    parts.folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    charges = Charges(parts.folder, plan, config.name, must_exist=parts.begun, witness=parts.witness)
+    half = _half(parts) if plan.masked else None
+    parts.say("loading the base model")
+    model = _open_model(parts)
+    parts.say("checking per-record gradients against a plain loop")
+    check_gradients(model)
+    parts.say("reading the records and computing the frozen layers")
+    trainer = build_trainer(plan, model, _training_set(parts, model), parts.make_source())
+    node = SiteNode(
+        plan,
+        trainer,
+        charges,
+        half,
+        dimension=model.spec.dimension,
+        basis_dimension=model.basis_spec.dimension,
+        record=parts.record,
+    )
+    return Study(node, model.spec.dimension)
+
+
+def _half(parts: StudyParts) -> SiteHalf:
+    book = SessionBook(parts.folder, parts.plan.digest, parts.config.name)
+    least = parts.config.policy.least_threshold
+    return SiteHalf(parts.config.name, parts.plan, parts.identity, book, own_minimum=least)
+
+
+def _open_model(parts: StudyParts) -> TrainableModel:
+    base = load_base(parts.base, parts.plan.base.name, parts.config.compute)
+    if base.identity != parts.plan.base:
+        raise IntegrityError(
+            f"base model {parts.plan.base.name} changed while it was loaded", hint="keep others out of its folder"
+        )
+    return TrainableModel(base, parts.plan, parts.config.compute)
+
+
+def _training_set(parts: StudyParts, model: TrainableModel) -> TrainingSet:
+    config, plan = parts.config, parts.plan
+    records = read_records(config.train_files, config.data.columns, plan.task.labels)
+    refuse_unfit_records(check_records(records, plan.task.labels, plan.privacy.unit))
+    return TrainingSet.of(records, model, plan.privacy.unit)
+
+
+def refuse_unfit_records(findings: tuple[Finding, ...]) -> None:
+    """Stop before training on records that a check has failed.
+
+    Raises:
+        DataError: With one problem a failed finding.
+    """
+    failed = [finding for finding in findings if finding.level == "fail"]
+    if failed:
+        problems = tuple(Problem(finding.subject, finding.sentence, hint=finding.mend) for finding in failed)
+        raise DataError(f"the records do not fit the plan: {len(failed)} check(s) failed", problems)
