@@ -21,8 +21,6 @@ class GatewayLimits(StrictConfig):
 
     body_limit_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
     """The longest request body; Flower cuts arrays at 5 MiB, so 32 MiB is ample."""
-    head_limit_bytes: int = Field(default=16 * 2**10, ge=2048, le=2**16)
-    """The longest head of a request."""
     requests_per_second: float = Field(default=200.0, gt=0)
     """Requests and connections an address may make in the long run."""
     burst: int = Field(default=400, ge=1)

@@ -50,6 +50,7 @@ REFUSED_HEADERS = (
 )
 """The one answer to everything that does not pass; the status alone differs."""
 
+HEAD_LIMIT_BYTES = 8 * 1024
 HEADERS_LIMIT = 32
 HEADER_VALUE_LIMIT = 1024
 
@@ -132,6 +133,7 @@ def _is_plain(headers: Headers) -> bool:
     meaningful = [name for name in names if name in _SINGLE]
     return (
         len(headers) <= HEADERS_LIMIT
+        and sum(len(name) + len(value) for name, value in headers) <= HEAD_LIMIT_BYTES
         and _FORBIDDEN.isdisjoint(names)
         and len(meaningful) == len(set(meaningful))
         and all(_PLAIN_VALUE.fullmatch(value) for _, value in _forwarded(headers))

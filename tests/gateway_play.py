@@ -79,6 +79,7 @@ class Upstream:
     sent: int = 0
     read_body: bool = True
     delay_seconds: float = 0.0
+    breaks_off: bool = False
     port: int = 0
 
     async def __call__(self, scope, receive, send):
@@ -97,6 +98,8 @@ class Upstream:
         for _ in range(self.pieces):
             await send({"type": "http.response.body", "body": self.answer, "more_body": True})
             self.sent += len(self.answer)
+        if self.breaks_off:
+            return
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -104,11 +107,12 @@ class Upstream:
 def serving(upstream: Upstream, certificate: Path, key: Path, port: int = 0) -> Iterator[Upstream]:
     """Serve the stand-in over TLS on loopback."""
     listener = socket.create_server(("127.0.0.1", port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits this
     upstream.port = listener.getsockname()[1]
+    quiet = {"lifespan": "off", "ws": "none", "log_config": None, "log_level": "critical", "access_log": False}
     config = uvicorn.Config(
-        upstream, http="h11", ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
-        ssl_certfile=certificate, ssl_keyfile=key, timeout_graceful_shutdown=1,
-    )  # fmt: skip
+        upstream, loop="asyncio", http="h11", ssl_certfile=certificate, ssl_keyfile=key, timeout_keep_alive=60, **quiet
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -116,6 +120,8 @@ def serving(upstream: Upstream, certificate: Path, key: Path, port: int = 0) -> 
         wait_until(lambda: server.started)
         yield upstream
     finally:
+        for connection in list(server.server_state.connections):
+            server.servers[0].get_loop().call_soon_threadsafe(connection.transport.abort)
         server.should_exit = server.force_exit = True
         thread.join()
         listener.close()
@@ -132,17 +138,22 @@ class Gateway:
     def connect(self, tls: ssl.SSLContext | None = None) -> ssl.SSLSocket:
         """A connection of TLS to it, for whatever bytes one likes."""
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return (tls or ssl.create_default_context(cafile=self.ca)).wrap_socket(plain, server_hostname="127.0.0.1")
 
     def say(self, raw: bytes) -> bytes:
-        """Send bytes and read until the gateway closes or has answered one request with a length."""
-        with self.connect() as connection:
+        """Send bytes and read one answer; nothing comes of a gateway that closes at once or is gone."""
+        try:
+            connection = self.connect()
+        except OSError:
+            return b""
+        with connection:
             send_all(connection, raw)
             return read_answer(connection)
 
 
 @contextmanager
-def gateway(files, upstream_port: int, upstream_ca: Path | None = None, **limits) -> Iterator[Gateway]:
+def gateway(files, upstream_port: int, upstream_ca: Path | None = None, on_access=None, **limits) -> Iterator[Gateway]:
     """Run the gateway with the certificates of `make_certificates`."""
     ca, certificate, key = files
     bounds = GatewayLimits(**{"requests_per_second": 1e6, "burst": 10**6, **limits})
@@ -153,7 +164,7 @@ def gateway(files, upstream_port: int, upstream_ca: Path | None = None, **limits
 
     def run() -> None:
         try:
-            run_gateway(settings, lines.append, stop, lambda _, port: ports.append(port))
+            run_gateway(settings, on_access or lines.append, stop, lambda _, port: ports.append(port))
         except BaseException as error:  # noqa: BLE001  handed to the test
             failed.append(error)
 
