@@ -8,12 +8,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.charges import Charges, Witness
+from client.charges import Charges
 from client.config import SiteConfig
 from client.data.checks import check_records
 from client.node import SiteNode
 from client.secagg import SiteHalf
 from client.session import SessionBook
+from client.standing import Witness
 from client.training.choice import build_trainer
 from client.training.dp_step import TrainingSet
 from client.training.self_test import check_gradients
