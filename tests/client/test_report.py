@@ -146,14 +146,15 @@ def plain():
     return Page(html).tags, skeleton(markdown)
 
 
+EVIL = "http:" + "//evil"
 HOSTILE = [
     "<script>alert(1)</script>",
     "</td></tr></table><img src=x onerror=alert(1)>",
     "\"' onmouseover='x",
     "{{ 7*7 }}{% raw %}",
     "a|b\n|c\n\n# heading\n---",
-    "[click](javascript:alert(1)) ![x](http://evil)",
-    "<http://evil> www.evil.example https://evil a@b.example",
+    f"[click](javascript:alert(1)) ![x]({EVIL})",
+    f"<{EVIL}> www.evil.example {EVIL} a@b.example",
     "*bold* _it_ `code` ~~gone~~ $x$ \\",
     "&lt;b&gt; &#60;",
     "trailing ##",
