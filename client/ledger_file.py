@@ -114,6 +114,7 @@ class WriterLock:
 
     def __init__(self, ledger: Path) -> None:
         path = ledger.with_name(f"{ledger.name}.lock")
+        self._released = False
         try:
             self._handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _PRIVATE_MODE)
         except OSError as error:
@@ -126,8 +127,10 @@ class WriterLock:
             raise TryAgainError(f"another process is writing the ledger ({path} is locked)", hint=hint) from None
 
     def release(self) -> None:
-        """Give it back."""
-        os.close(self._handle)
+        """Give it back; doing so twice is harmless."""
+        if not self._released:
+            self._released = True
+            os.close(self._handle)
 
     def __enter__(self) -> Self:
         return self

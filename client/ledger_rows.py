@@ -200,7 +200,9 @@ def is_own(row: Row, public: str) -> bool:
         signature = bytes.fromhex(row.signature)
     except ValueError:
         return False
-    return own == row.hash and is_signed_by(public, _PURPOSE, own, signature)
+    # One spelling only: `fromhex` takes spaces and capitals, too.
+    well_spelled = signature.hex() == row.signature
+    return own == row.hash and well_spelled and is_signed_by(public, _PURPOSE, own, signature)
 
 
 def _hash(sequence: int, time: str, kind: str, content: str, previous: str) -> str:
