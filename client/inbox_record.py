@@ -22,14 +22,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from client.sealed_file import read_entry, write_sealed
+from client.sealed_file import read_entry, write_private, write_sealed
 from common.config import StrictConfig
 from common.errors import IntegrityError, RefusedError
-from common.files import write_durably
 
 RENEWAL_HINT = "never put an older copy in its place: enrol this site anew, with a new identity"
-
-_PRIVATE_MODE = 0o600
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -130,7 +127,7 @@ class InboxRecord:
         waits = self._entry.last_sequence > 0 and not self._entry.last_reply
         if not waits or request != self._entry.last_request:
             raise RefusedError(f"request {self._entry.last_sequence} is the last one, and this reply is not for it")
-        write_durably(self._reply_path, reply, mode=_PRIVATE_MODE)
+        write_private(self._reply_path, reply)
         done = {"last_reply": hashlib.sha256(reply).hexdigest(), "answered": self._entry.last_sequence}
         self._write(self._entry.model_copy(update=done))
 

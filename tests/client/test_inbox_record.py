@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-import client.inbox_record
 import client.sealed_file
 from client.inbox_record import InboxRecord
 from common.errors import IntegrityError, RefusedError
@@ -92,7 +91,6 @@ def test_killed_at_any_write_either_the_same_reply_comes_again_or_it_never_left(
     original = client.sealed_file.write_durably
     with monkeypatch.context() as patch:
         patch.setattr(client.sealed_file, "write_durably", write)
-        patch.setattr(client.inbox_record, "write_durably", write)
         with pytest.raises(Killed):
             play(tmp_path, b"first ", left)
     play(tmp_path, b"second ", left)
@@ -112,15 +110,19 @@ def play(folder, prefix, left):
             left.append((request, record.kept_reply()))
 
 
-@pytest.mark.parametrize("where", [client.sealed_file, client.inbox_record])
-def test_when_the_disk_is_full_the_object_claims_no_more_than_the_file(record, tmp_path, monkeypatch, where):
+@pytest.mark.parametrize("writes", [0, 1])
+def test_when_the_disk_is_full_the_object_claims_no_more_than_the_file(record, tmp_path, monkeypatch, writes):
     record.begin(1, ONE)
+    landed = []
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    def until_full(path, content, mode):
+        if len(landed) == writes:
+            raise OSError(28, "No space left on device")
+        landed.append(original(path, content, mode))
 
+    original = client.sealed_file.write_durably
     with monkeypatch.context() as patch:
-        patch.setattr(where, "write_durably", full)
+        patch.setattr(client.sealed_file, "write_durably", until_full)
         with pytest.raises(OSError, match="No space left"):
             record.keep_reply(ONE, b"reply")
         assert standing(record) == standing(reopened(tmp_path)) == (1, ONE, 0, None)
