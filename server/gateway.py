@@ -159,12 +159,11 @@ def gateway_app(
         buckets: Rates by address.
     """
     limits = settings.limits
-    return _Gateway(
-        client,
-        limits,
-        book or AccessBook(limits.access_window_seconds, limits.access_lines),
-        buckets or TokenBuckets(limits.requests_per_second, limits.burst),
-    )
+    if book is None:
+        book = AccessBook(limits.access_window_seconds, limits.access_lines)
+    if buckets is None:  # not `or`: a table without addresses is empty, and still the one to use
+        buckets = TokenBuckets(limits.requests_per_second, limits.burst)
+    return _Gateway(client, limits, book, buckets)
 
 
 class _Gateway:
