@@ -26,7 +26,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger_anchor import Anchor, read_anchor, write_anchor
-from client.ledger_check import checked_rows
+from client.ledger_check import check_rows
 from client.ledger_file import LedgerFile, WriterLock
 from client.ledger_rows import Content, Row, new_row
 from client.ledger_state import LedgerState, fold
@@ -120,7 +120,8 @@ class LedgerChain:
             return
         public = public_name(self._place.identity)
         anchor = read_anchor(self._place.anchor_path, public)
-        rows = checked_rows(self._file, anchor, public, self._place.host)
+        rows = self._file.rows()
+        check_rows(rows, anchor, public, self._place.host)
         self._state = fold(rows)
         self._rows = list(rows)
         if anchor != Anchor.at(rows[-1], self._place.host):

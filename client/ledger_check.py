@@ -14,7 +14,6 @@ from client.ledger_state import LedgerState, fold
 from common.errors import RollbackError
 from common.privacy.plan import PrivacyPlan
 
-_LOOKS = 3
 _ROUNDING = 1 + 1e-9  # Another version of a mathematical library may differ in the last digits.
 
 
@@ -42,12 +41,15 @@ def read_ledger(path: Path, anchor_path: Path, public: str, host: str) -> Ledger
         RollbackError: When entries are missing at the end, or an older ledger or anchor was put back.
         TryAgainError: When a file cannot be read now.
     """
-    for _ in range(_LOOKS - 1):
-        try:
-            return _look(path, anchor_path, public, host)
-        except RollbackError:
-            continue  # The node may have written entries between the look at one file and at the other.
-    return _look(path, anchor_path, public, host)
+    with closing(LedgerFile(path)) as file:
+        anchor = read_anchor(anchor_path, public)
+        rows = file.rows()
+        # The node may have written entries meanwhile; then its anchor has come further, too.
+        newest = read_anchor(anchor_path, public)
+    check_rows(rows, anchor, public, host, newest=newest)
+    state = fold(rows)
+    check_costs(state)
+    return LedgerView(rows, state)
 
 
 def check_costs(state: LedgerState) -> None:
@@ -63,8 +65,17 @@ def check_costs(state: LedgerState) -> None:
             raise unfit(f"charged plan {reservation.plan_name} less than it costs, in entry {reservation.sequence}")
 
 
-def checked_rows(file: LedgerFile, anchor: Anchor | None, public: str, host: str) -> tuple[Row, ...]:
-    """All entries, once everything fits together; the last may be one that the anchor does not know yet.
+def check_rows(
+    rows: Sequence[Row], anchor: Anchor | None, public: str, host: str, *, newest: Anchor | None = None
+) -> None:
+    """Refuse entries that do not fit together; the last may be one that the anchor does not know yet.
+
+    Args:
+        rows: All entries, read after the anchor.
+        anchor: How far they must go at least.
+        public: The site's identity.
+        host: This machine.
+        newest: The anchor once more, read after the entries, where somebody else may be writing.
 
     Raises:
         IntegrityError: When something is missing, edited, of another site or another machine.
@@ -72,30 +83,22 @@ def checked_rows(file: LedgerFile, anchor: Anchor | None, public: str, host: str
     """
     if anchor is None:
         raise unfit("has lost its anchor: nothing shows that this is not an older copy")
-    rows = file.rows()
     check_chain(rows, public)
-    _check_anchor(rows, anchor)
+    _check_not_older(rows, anchor)
+    _check_not_ahead(rows, newest or anchor)
     _check_owner(rows, anchor, public, host)
-    return rows
 
 
-def _look(path: Path, anchor_path: Path, public: str, host: str) -> LedgerView:
-    # The anchor first: entries that come between the two looks leave the ledger ahead, never behind.
-    anchor = read_anchor(anchor_path, public)
-    with closing(LedgerFile(path)) as file:
-        rows = checked_rows(file, anchor, public, host)
-    state = fold(rows)
-    check_costs(state)
-    return LedgerView(rows, state)
-
-
-def _check_anchor(rows: Sequence[Row], anchor: Anchor) -> None:
+def _check_not_older(rows: Sequence[Row], anchor: Anchor) -> None:
     if len(rows) < anchor.sequence:
         rule = f"ends at entry {len(rows)}, but entry {anchor.sequence} was written: an older copy was put back"
         raise RollbackError(f"the ledger {rule}", hint=HINT)
     known = rows[anchor.sequence - 1].hash if anchor.sequence else NOTHING_BEFORE
     if known != anchor.head:
         raise RollbackError(f"the ledger has another entry {anchor.sequence} than was written: it is a copy", hint=HINT)
+
+
+def _check_not_ahead(rows: Sequence[Row], anchor: Anchor) -> None:
     if len(rows) > anchor.sequence + 1:
         rule = f"stands at entry {anchor.sequence} of {len(rows)}, which no crash explains: an older one was put back"
         raise RollbackError(f"the anchor of the ledger {rule}", hint=HINT)

@@ -2,6 +2,8 @@
 
 import pytest
 
+import client.ledger_check
+import client.ledger_file
 from client.ledger_anchor import Anchor, write_anchor
 from client.ledger_file import create_file
 from client.ledger_rows import Opened, new_row
@@ -256,17 +258,30 @@ def test_an_anchor_for_the_second_machine_does_not_help(site):
 # --- a reader beside a writer ----------------------------------------------------------------------------------------
 
 
-def test_a_reader_looks_again_where_entries_came_between_its_two_looks(site, monkeypatch):
-    import client.ledger_check
-
+def test_a_reader_may_look_while_the_node_writes(site, monkeypatch):
+    """Two entries come between its look at the anchor and at the ledger, and one after that."""
     with site.open() as ledger:
+        rows = client.ledger_file.LedgerFile.rows
 
-        def slow(path, public, _read=client.ledger_check.read_anchor):
-            anchor = _read(path, public)
-            if len(ledger.entries()) == 5:
-                ledger.commit(PLAN, 3, ORDER)
-                ledger.commit(PLAN, 4, ORDER)
-            return anchor
+        def meanwhile(file):
+            if file is ledger._chain._file:
+                return rows(file)
+            ledger.commit(PLAN, 3, ORDER)
+            ledger.commit(PLAN, 4, ORDER)
+            found = rows(file)
+            ledger.commit(PLAN, 5, ORDER)
+            return found
 
-        monkeypatch.setattr(client.ledger_check, "read_anchor", slow)
+        monkeypatch.setattr(client.ledger_file.LedgerFile, "rows", meanwhile)
         assert len(site.read().rows) == 7
+
+
+def test_a_reader_refuses_what_no_writer_explains(site, monkeypatch):
+    older = site.copy("older")
+    with site.open() as ledger:
+        for number in (3, 4, 5):
+            ledger.commit(PLAN, number, ORDER)
+    read, anchors = client.ledger_check.read_anchor, iter((older.anchor, older.anchor))
+    monkeypatch.setattr(client.ledger_check, "read_anchor", lambda _, public: read(next(anchors), public))
+    with pytest.raises(RollbackError, match="stands at entry 5 of 8"):
+        site.read()
