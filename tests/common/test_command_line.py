@@ -1,0 +1,89 @@
+"""The outer door of every command, and what they print alike."""
+
+import io
+
+import pytest
+import structlog
+from rich.console import Console
+
+from common.command_line import findings_table, outer_door, person, tally
+from common.errors import ConfigError, Problem, TooFewSitesError
+from common.findings import Finding
+
+
+@pytest.fixture
+def door(monkeypatch, capsys):
+    """What a command that raises leaves behind: exit code and stderr."""
+    monkeypatch.delenv("CLOISTER_DEBUG", raising=False)
+
+    def leave(error):
+        def command():
+            raise error
+
+        with pytest.raises(SystemExit) as ended:
+            outer_door(command)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return ended.value.code, captured.err
+
+    yield leave
+    structlog.reset_defaults()
+
+
+def test_an_error_of_ours_is_its_sentence_its_hint_and_its_code(door):
+    code, text = door(TooFewSitesError("1 site is ready, and the plan needs 3", hint="wait"))
+    assert code == 16
+    assert text == "error: 1 site is ready, and the plan needs 3\nhint: wait\n"
+
+
+def test_every_problem_of_a_config_is_shown_and_brackets_are_text(door):
+    problems = (Problem("privacy.epsilon", "must be positive", "[-1]", "raise it"), Problem("rounds", "is required"))
+    code, text = door(ConfigError("plan.toml has 2 problems", problems))
+    assert code == 3
+    assert "  - privacy.epsilon: must be positive (found [-1])\n    hint: raise it\n" in text
+    assert "  - rounds: is required\n" in text
+
+
+def test_a_full_disk_is_a_sentence_with_the_next_step(door):
+    code, text = door(OSError(28, "No space left on device", "/srv/plans"))
+    assert code == 1
+    assert text == "error: the system said no: /srv/plans: No space left on device\nhint: make room there\n"
+
+
+def test_of_an_unexpected_error_only_the_kind_is_shown(door):
+    code, text = door(KeyError("patient 4711"))
+    assert code == 1
+    assert "KeyError" in text
+    assert "4711" not in text
+
+
+def test_debugging_lets_it_pass_whole(monkeypatch):
+    monkeypatch.setenv("CLOISTER_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        outer_door(lambda: 1 // 0)
+    structlog.reset_defaults()
+
+
+def test_a_command_that_does_well_returns():
+    outer_door(lambda: None)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("account", "kept"),
+    [("mkeller", "mkeller"), ("HOSPITAL\\m:k", "HOSPITALmk"), ("\n", "unknown"), ("a" * 99, "a" * 64)],
+)
+def test_an_account_becomes_a_name_that_an_audit_log_takes(monkeypatch, account, kept):
+    monkeypatch.setattr("getpass.getuser", lambda: account)
+    assert person() == kept
+
+
+def test_findings_show_the_mend_where_there_is_something_to_mend():
+    findings = (Finding("pass", "masks", "fine", "nothing"), Finding("fail", "base", "gone [x]", "restore it"))
+    stream = io.StringIO()
+    Console(file=stream, width=60).print(findings_table(findings))
+    text = stream.getvalue()
+    assert "nothing" not in text
+    assert "gone [x]" in text
+    assert "mend: restore it" in text
+    assert tally(findings) == "1 pass, 0 warn, 1 fail"
