@@ -16,9 +16,9 @@ class Transport(Protocol):
     A caller may not assume:
         That a site answers at all, answers once, or answers in any order. That an answer belongs to these orders: one
         that was late in an earlier exchange may come now. That the bytes are whole, or made by the site in whose name
-        they come: names are labels on a channel until envelopes are signed. That anything was sent before the first
-        answer is asked for, or that all was sent when the iterator is dropped before its end. That a site did nothing
-        because it did not answer: it may have trained and be charged.
+        they come: names are labels on a channel, which `server.envelopes` checks. That anything was sent before the
+        first answer is asked for, or that all was sent when the iterator is dropped before its end. That a site did
+        nothing because it did not answer: it may have trained and be charged.
 
     What follows for a caller: decode strictly, match plan, round and site, count each site once, exhaust the iterator,
     and send the same bytes again when the same thing is meant, so that a site can answer without a second charge.
