@@ -62,8 +62,9 @@ class Sequences:
 
     Edge cases:
         A restart skips at most `BLOCK` numbers a site. A lost file begins anew at 1; sites refuse what is past, say how
-        far they are, and `learn` goes on from there. A second process with the file takes other numbers, until one of
-        the two is refused. A site that was enrolled anew has another key, and begins anew.
+        far they are, and `learn` goes on from there. One run at a time: a second process with the file takes higher
+        numbers, which make the first one's past at the sites, until one of the two is refused here. A site that was
+        enrolled anew has another key, and begins anew.
 
     Args:
         path: The file; begun when the first numbers are taken. Its folder must exist.
