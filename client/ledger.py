@@ -201,8 +201,8 @@ class Ledger:
         return self._chain.state.committed(plan_digest)
 
     def reservation(self, plan_digest: str) -> Reservation | None:
-        """What was set aside for a plan, if anything was."""
-        return self._chain.state.reservations.get(plan_digest)
+        """What was set aside for a plan that may go on; None for one from before a recovery."""
+        return self._chain.state.reservation(plan_digest)
 
     def quote(self, dataset: str, mechanism: PrivacyPlan) -> Quote:
         """What a mechanism would cost, and whether it fits; nothing is written."""

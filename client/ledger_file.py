@@ -51,13 +51,14 @@ class LedgerFile:
             self._connection = _connect(path)
 
     def rows(self) -> tuple[Row, ...]:
-        """All entries in order.
+        """All entries that are on disk, in order.
 
         Raises:
             IntegrityError: When the file is damaged, or holds anything but a ledger.
             TryAgainError: When it cannot be read.
         """
         with _plain_faults(self._path):
+            _roll_back(self._connection)
             tables = self._connection.execute("SELECT sql FROM sqlite_master").fetchall()
             if tables != [(_TABLE,)]:
                 raise unfit(f"{self._path} is not one: it holds other tables than a ledger's")
@@ -153,10 +154,14 @@ def _insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         for row in rows:
             connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", tuple(vars(row).values()))
         connection.execute("COMMIT")
-    except sqlite3.Error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+    except BaseException:  # Also a signal's: an open transaction would show an entry that is not on disk.
+        _roll_back(connection)
         raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def is_committed(state: LedgerState, asked: Committed) -> bool:
         RollbackError: When a later round, or another order for this one, was begun already.
     """
     plan, number = asked.plan_digest, asked.round_number
-    reservation = state.reservations.get(plan)
-    if reservation is None or plan in state.closed or number > reservation.rounds:
+    reservation = state.reservation(plan)
+    if reservation is None or number > reservation.rounds:
         raise BudgetError(f"nothing is reserved for round {number} of plan {plan[:8]}", hint="review the plan")
     last = state.committed(plan)
     if (number, asked.order_digest) == (last.last_round, last.order_digest):

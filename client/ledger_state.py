@@ -192,6 +192,10 @@ class LedgerState:
         """What a mechanism would cost on this data set; nothing is written."""
         return self.account(dataset, mechanism.unit).quote(mechanism)
 
+    def reservation(self, plan_digest: str) -> Reservation | None:
+        """What was set aside for a plan that may go on; None for one from before a recovery."""
+        return None if plan_digest in self.closed else self.reservations.get(plan_digest)
+
     def committed(self, plan_digest: str) -> Standing:
         """The last round that was begun under a plan, and its order's digest."""
         return self.standings.get(plan_digest, Standing())
@@ -245,8 +249,8 @@ class LedgerState:
 
     def _with_commit(self, row: Row, content: Committed) -> LedgerState:
         plan = content.plan_digest
-        reservation = self.reservations.get(plan)
-        if reservation is None or plan in self.closed:
+        reservation = self.reservation(plan)
+        if reservation is None:
             raise _impossible(row)
         if not self.committed(plan).last_round < content.round_number <= reservation.rounds:
             raise _impossible(row)

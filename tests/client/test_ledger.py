@@ -323,6 +323,8 @@ def test_a_recovery_charges_everything_and_ends_every_plan(site, ledger):
         with pytest.raises(BudgetError):
             use()
     assert ledger.entries()[-1].kind == "recovery"
+    assert ledger.reservation(PLAN) is None
+    assert PLAN in site.read().state.reservations
 
 
 def test_after_a_recovery_a_raise_counts_and_nothing_else(site, ledger):

@@ -59,6 +59,28 @@ def test_a_fault_in_the_middle_leaves_nothing(path):
     assert LedgerFile(path).rows() == (row(1),)
 
 
+def interrupted():
+    yield row(2)
+    raise KeyboardInterrupt
+
+
+def test_a_signal_in_the_middle_leaves_nothing(path):
+    file = LedgerFile(path)
+    with pytest.raises(KeyboardInterrupt):
+        client.ledger_file._insert(file._connection, interrupted())
+    assert file.rows() == LedgerFile(path).rows() == (row(1),)
+    file.append(row(2))
+
+
+def test_what_is_not_on_disk_is_never_shown(path):
+    """A second signal may end the rollback, too."""
+    file = LedgerFile(path)
+    file._connection.execute("BEGIN IMMEDIATE")
+    file._connection.execute("INSERT INTO entries VALUES (2, 'a', 'a', 'a', 'a', 'a', 'a')")
+    assert file.rows() == (row(1),)
+    file.append(row(2))
+
+
 def test_a_busy_file_is_a_passing_fault(path, monkeypatch):
     monkeypatch.setattr(client.ledger_file, "_BUSY_SECONDS", 0.01)
     other = sqlite3.connect(path, isolation_level=None)
