@@ -87,7 +87,8 @@ def test_every_route_of_the_superlink_in_every_spelling(gate, upstream, superlin
     assert len(superlink_paths) >= 76
     assert set(FLEET_PATHS) < set(superlink_paths)
     inside = set(superlink_paths) - set(FLEET_PATHS)
-    for spelling in [*inside, *(spelling for path in superlink_paths[::step] for spelling in spellings(path))]:
+    tried = {*superlink_paths[::step], HEARTBEAT}
+    for spelling in [*inside, *(spelling for path in tried for spelling in spellings(path))]:
         answer = gate.say(post(spelling))
         assert status_of(answer) in (400, 404), spelling
         assert answer.endswith(b"\r\n\r\nrefused\n"), spelling
@@ -145,6 +146,7 @@ SMUGGLED = {
     "expect": post(headers="expect: 100-continue\r\n"),
     "other type": post().replace(b"application/protobuf", b"application/json"),
     "long head": post(headers=f"x: {'a' * 20_000}\r\n"),
+    "long head in one piece": post(headers=f"x: {'a' * 10_000}\r\n"),
     "many headers": post(headers="x: a\r\n" * 100),
     "not HTTP": b"\x16\x03\x01" * 100 + b"\r\n\r\n",
     "space in target": post("/v1/fleet/get-run /v1/control/start-run"),
@@ -227,6 +229,15 @@ def test_access_lines_hold_listed_paths_and_nothing_that_was_asked(gate, files, 
         ("127.0.0.1", REFUSED, 404, 1, 0, 0),
         ("127.0.0.1", REFUSED, 400, 1, 0, 0),
     }
+
+
+def test_what_was_counted_is_told_when_serving_ends(files, upstream):
+    with gateway(files, upstream.port) as fresh:
+        fresh.say(post())
+        wait_until(lambda: fresh.lines)
+        fresh.say(post())
+        fresh.say(post())
+    assert [line.requests for line in fresh.lines] == [1, 2]
 
 
 def test_a_line_that_cannot_be_kept_ends_the_serving(files, upstream):
