@@ -85,9 +85,10 @@ class Ledger:
 
     Guarantees:
         For every data set and unit, whatever plans of that unit were reserved, by whichever coordinators, each chosen
-        after seeing all earlier results, their rounds together are (ε, δ)-differentially private for the largest budget
-        that was ever in force (`RenyiFilter`). `reserve` and `commit` return only when their entry is durable, and what
-        does not fit is refused before anything is written.
+        after seeing all earlier results, their rounds together are (ε, δ)-differentially private for the budget's ε and
+        δ (`RenyiFilter`); for the largest that ever held, where a person has changed them for reasons of their own.
+        `reserve` and `commit` return only when their entry is durable, and what does not fit is refused before anything
+        is written.
 
     Edge cases:
         A clock that moved back is noted and changes nothing, because expiry goes by `latest_time`. The book of one unit

@@ -73,7 +73,8 @@ class Balance:
 
     ε of what was spent has a constant part, so that it starts well above 0 with the first plan; from then on `spent`
     and `left` add up to `total`, unless the budget was lowered below what is spent. `share` is the part of the budget
-    that is used, from 0 on; that one adds up over plans.
+    that is used, from 0 on; that one adds up over plans. The promise is `total`: `spent` would be one if just these
+    plans had been fixed in advance, and is there to plan with.
     """
 
     dataset: str

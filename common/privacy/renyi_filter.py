@@ -43,7 +43,8 @@ class RenyiFilter:
     Edge cases:
         Where δ is too large a part of the order for this ε, the limit is not positive and nothing is admitted. A
         mechanism without noise costs infinity and is never admitted. Where ε or δ is changed while the order stays,
-        what was admitted before keeps its cost; the promise is then the largest (ε, δ) that was ever in force.
+        what was admitted before keeps its cost. A change that was decided because of what was released makes it a
+        promise for the largest (ε, δ) that one would have gone to, not for the one where one happened to stop.
 
     Args:
         epsilon: ε above 0.
@@ -53,9 +54,10 @@ class RenyiFilter:
     Raises:
         ConfigError: When a value is out of its range.
 
-    Source: Feldman & Zrnic 2021, "Individual privacy accounting via a Rényi filter", section 4 (fully adaptive
-        composition, predictable stopping); Rogers, Roth, Ullman & Vadhan 2016 for what a filter is; Haney et al. 2023
-        for mechanisms that take turns; Canonne, Kamath & Steinke 2020, proposition 12, for the conversion.
+    Source: Feldman & Zrnic 2021, "Individual privacy accounting via a Rényi filter", fully adaptive composition and the
+        filter built on it; Rogers, Roth, Ullman & Vadhan 2016 for what a filter promises, and an odometer would have
+        to; Haney et al. 2023 for mechanisms that take turns; Canonne, Kamath & Steinke 2020, proposition 12, for the
+        conversion.
     """
 
     epsilon: float
@@ -105,6 +107,8 @@ class RenyiFilter:
 
     def equivalent(self, divergence: float) -> float:
         """The ε, at this filter's δ, that a divergence at its order stands for; 0 where nothing was spent.
+
+        A claim for what was fixed in advance only: the guarantee of a filter is its limit, not the sum it stands at.
 
         Edge cases:
             ε has a constant part that the first mechanism pays and later ones do not, so that figures for single
