@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -12,6 +13,7 @@ from client.config import SiteConfig
 from client.enrolment import Pinned
 from client.home import SiteHome
 from client.ledger import Ledger
+from client.ledger_state import Quote, Reservation
 from client.policy import PolicyContext, Reason, reasons_to_refuse
 from common.audit import AuditLog
 from common.audit_events import PlanSeen, Refused, Reserved
@@ -22,6 +24,7 @@ from common.identity import public_name
 from common.moments import moment_text
 from common.plan import Plan
 from common.privacy.mechanism import mechanism_of
+from common.privacy.plan import PrivacyPlan
 from common.private_files import PRIVATE_FILE
 from common.signed_plan import SignedPlan, read_signed_plan, write_signed_plan
 
@@ -59,6 +62,23 @@ class NotTakingPartError(RefusedError):
         self.verdict = verdict
 
 
+class Books(Protocol):
+    """What is asked of a ledger before anything is spent; also of one that is only looked at."""
+
+    @property
+    def latest_time(self) -> datetime:
+        """The latest time ever seen."""
+        ...
+
+    def reservation(self, plan_digest: str) -> Reservation | None:
+        """What was set aside for a plan, if anything was."""
+        ...
+
+    def quote(self, dataset: str, mechanism: PrivacyPlan) -> Quote:
+        """What a mechanism would cost, and whether it fits."""
+        ...
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Acceptance:
     """Decides which plans a site takes part in, and sets their cost aside.
@@ -92,17 +112,7 @@ class Acceptance:
         Raises:
             IntegrityError: When it is no plan of the pinned coordinator and federation.
         """
-        signed = checked_plan(document, self.pinned)
-        if not self.home.plan(signed.digest).exists():
-            self.audit.record(
-                PlanSeen(
-                    plan=signed.digest,
-                    name=signed.plan.name,
-                    coordinator=signed.coordinator,
-                    valid_until=moment_text(signed.valid_until),
-                )
-            )
-            write_durably(self.home.plan(signed.digest), write_signed_plan(signed), mode=PRIVATE_FILE)
+        signed = keep_plan(self.home, self.audit, self.pinned, document)
         self._plans[signed.digest] = signed
         return signed, self.verdict(signed)
 
@@ -113,9 +123,7 @@ class Acceptance:
             signed: The plan.
             trained_values: d, once it is known.
         """
-        reasons = reasons_to_refuse(signed.plan, self.config.policy, self._context(signed, trained_values))
-        over_budget = not self._fits(signed.plan)
-        return Verdict(_state(reasons, over_budget), reasons, over_budget)
+        return judge(signed, self.home, self.config, self.identity, self.ledger, trained_values)
 
     def check(self, digest: str, trained_values: int | None = None) -> SignedPlan:
         """The plan, if this site takes part in it.
@@ -156,34 +164,6 @@ class Acceptance:
             self._plans[digest] = checked_plan(path.read_bytes(), self.pinned)
         return self._plans[digest]
 
-    def _fits(self, plan: Plan) -> bool:
-        """Whether the ledger has enough left, or has set the cost aside already; unknown is no."""
-        if self.ledger.reservation(plan.digest) is not None:
-            return True
-        try:
-            return self.ledger.quote(self.config.data.dataset, mechanism_of(plan)).fits
-        except CloisterError:
-            return False
-
-    def _context(self, signed: SignedPlan, trained_values: int | None) -> PolicyContext:
-        return PolicyContext(
-            site=self.config.name,
-            identity_public=public_name(self.identity),
-            coordinator_public=signed.coordinator,
-            now=self.ledger.latest_time,
-            valid_until=signed.valid_until,
-            approved=read_approval(self.home, signed.digest) is not None,
-            base_is_local=self._base_is_local(signed.plan),
-            trained_values=trained_values,
-            issued=signed.issued,
-        )
-
-    def _base_is_local(self, plan: Plan) -> bool:
-        """Whether the base was put here by this site's people; hashed only where the policy asks for it."""
-        if not self.config.policy.base_must_be_local:
-            return False
-        return find_copy(self.config.base.local, plan.base) is not None
-
 
 def checked_plan(document: bytes, pinned: Pinned) -> SignedPlan:
     """A signed plan of the pinned coordinator.
@@ -199,6 +179,76 @@ def checked_plan(document: bytes, pinned: Pinned) -> SignedPlan:
             hint="ask the coordinator that you know where this plan comes from",
         )
     return signed
+
+
+def keep_plan(home: SiteHome, audit: AuditLog, pinned: Pinned, document: bytes) -> SignedPlan:
+    """Keep a signed plan for review, and write down when it was first seen.
+
+    Raises:
+        IntegrityError: As `checked_plan`.
+    """
+    signed = checked_plan(document, pinned)
+    if not home.plan(signed.digest).exists():
+        seen = PlanSeen(
+            plan=signed.digest,
+            name=signed.plan.name,
+            coordinator=signed.coordinator,
+            valid_until=moment_text(signed.valid_until),
+        )
+        audit.record(seen)
+        write_durably(home.plan(signed.digest), write_signed_plan(signed), mode=PRIVATE_FILE)
+    return signed
+
+
+def judge(
+    signed: SignedPlan,
+    home: SiteHome,
+    config: SiteConfig,
+    identity: Ed25519PrivateKey,
+    books: Books,
+    trained_values: int | None = None,
+) -> Verdict:
+    """What policy and ledger say to a checked plan now; nothing is written.
+
+    Args:
+        signed: The plan.
+        home: Where approvals are.
+        config: The hospital's limits.
+        identity: The site's key.
+        books: The ledger, or a look at it.
+        trained_values: d, once it is known.
+    """
+    context = PolicyContext(
+        site=config.name,
+        identity_public=public_name(identity),
+        coordinator_public=signed.coordinator,
+        now=books.latest_time,
+        valid_until=signed.valid_until,
+        approved=read_approval(home, signed.digest) is not None,
+        base_is_local=_base_is_local(signed.plan, config),
+        trained_values=trained_values,
+        issued=signed.issued,
+    )
+    reasons = reasons_to_refuse(signed.plan, config.policy, context)
+    over_budget = not _fits(signed.plan, config, books)
+    return Verdict(_state(reasons, over_budget), reasons, over_budget)
+
+
+def _fits(plan: Plan, config: SiteConfig, books: Books) -> bool:
+    """Whether the ledger has enough left, or has set the cost aside already; unknown is no."""
+    if books.reservation(plan.digest) is not None:
+        return True
+    try:
+        return books.quote(config.data.dataset, mechanism_of(plan)).fits
+    except CloisterError:
+        return False
+
+
+def _base_is_local(plan: Plan, config: SiteConfig) -> bool:
+    """Whether the base was put here by this site's people; hashed only where the policy asks for it."""
+    if not config.policy.base_must_be_local:
+        return False
+    return find_copy(config.base.local, plan.base) is not None
 
 
 def _state(reasons: tuple[Reason, ...], over_budget: bool) -> State:

@@ -38,10 +38,10 @@ class Interrupts:
         the process is gone. The same holds from `_LOOK_SECONDS` after the pause file appears.
 
     Args:
-        paused: The file whose presence means pause.
+        paused: The file whose presence means pause; None where only a stop interrupts.
     """
 
-    def __init__(self, paused: Path) -> None:
+    def __init__(self, paused: Path | None) -> None:
         self._paused = paused
         self._watching = threading.Event()
         self._settled = threading.Event()
@@ -65,7 +65,7 @@ class Interrupts:
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_LOOK_SECONDS):
-            if self._paused.exists():
+            if self._paused is not None and self._paused.exists():
                 os.kill(os.getpid(), signal.SIGUSR1)
                 return
 

@@ -56,7 +56,7 @@ class OpenSite:
 
 @contextmanager
 def alone(home: SiteHome) -> Iterator[None]:
-    """Hold the lock of the one node that may run in a home.
+    """Hold the lock of the one node that may run in a home; its file says which process that is.
 
     Raises:
         TryAgainError: When another process holds it.
@@ -64,6 +64,8 @@ def alone(home: SiteHome) -> Iterator[None]:
     handle = os.open(home.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
     try:
         with locked(handle, 0.0):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
             yield
     finally:
         os.close(handle)
