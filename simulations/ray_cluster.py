@@ -92,7 +92,9 @@ def running_ray(wish: RayWish, sites: int, resources: Mapping[str, float]) -> It
 
 def _set_environment(*, here: bool) -> None:
     os.environ.update(_ALWAYS)
-    if here:
+    if not here:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # an address that is wrong is so after half a minute
+    else:
         # Every user of this machine reaches loopback, and without a token Ray would run their code as this user. Ray
         # keeps the first token that a process had.
         os.environ.update(_LOOPBACK, RAY_AUTH_MODE="token")

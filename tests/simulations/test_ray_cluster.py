@@ -41,7 +41,13 @@ def join(monkeypatch: pytest.MonkeyPatch):
         with running_ray(wish, 3, resources):
             pass
 
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", *ray_cluster._ALWAYS, *ray_cluster._LOOPBACK):
+    for name in (
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_MODE",
+        "RAY_NUM_REDIS_GET_RETRIES",
+        *ray_cluster._ALWAYS,
+        *ray_cluster._LOOPBACK,
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return run
@@ -66,6 +72,7 @@ def test_with_an_address_the_cluster_is_joined_as_it_is(join) -> None:
     assert "num_cpus" not in ray.asked
     assert ray.asked["mode"] is None
     assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_NUM_REDIS_GET_RETRIES"] == "1"
     environment = ray.asked["runtime_env"]["env_vars"]
     assert (environment["FLWR_TELEMETRY_ENABLED"], environment["HF_HUB_OFFLINE"]) == ("0", "1")
 
