@@ -11,13 +11,18 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
-from common.errors import AccessError, ProtocolError, TransportError
-from common.flower import CallError, Channel, pack, unpack
+from client.config import NetworkConfig
+from client.enrolment import Pinned
+from client.home import SiteHome
+from client.keys import node_key
+from common.errors import AccessError, ConfigError, ProtocolError, TransportError
+from common.flower import CallError, Channel, pack, unpack_record
 
 from flwr.app import Message  # isort: skip
 from flwr.app.message import remove_content_from_message  # isort: skip
@@ -52,16 +57,15 @@ from flwr.supercore.inflatable.inflatable_object import (  # isort: skip
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents  # isort: skip
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message  # isort: skip
 
 HEARTBEAT_SECONDS: float = HEARTBEAT_DEFAULT_INTERVAL
 """The SuperLink takes a node for gone that was silent for longer."""
 
-_FEW_OBJECTS = 8
+_PARTS = 3
+"""A message of ours is three objects: the message, its content, and the one record in it."""
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS = 0.01
-# A message of ours is three objects: the message, its content, and the one record in it.
 _UNKNOWN_NODE = frozenset({401, 403, 404})
 
 Answer = TypeVar("Answer", bound=Protobuf)
@@ -95,7 +99,8 @@ class FleetLink:
         authority: PEM of the pinned certificate authority.
         key: The node's key, which the coordinator has registered.
         limit_bytes: The longest part of a message.
-        proxies: Whether HTTPS_PROXY and NO_PROXY count.
+        timeout_seconds: For each wait on the network.
+        proxy: As `common.flower.Channel`.
     """
 
     def __init__(
@@ -105,12 +110,19 @@ class FleetLink:
         key: EllipticCurvePrivateKey,
         *,
         limit_bytes: int = 64 << 20,
-        proxies: bool = True,
+        timeout_seconds: float = 30.0,
+        proxy: str | None = None,
     ) -> None:
         self._key = key
         self._public = public_key_to_bytes(key.public_key())
         self._channel = Channel(
-            address, authority, "SuperNode", self._signed_headers, limit_bytes=limit_bytes, proxies=proxies
+            address,
+            authority,
+            "SuperNode",
+            self._signed_headers,
+            limit_bytes=limit_bytes,
+            timeout_seconds=timeout_seconds,
+            proxy=proxy,
         )
         self._node = Node()
 
@@ -149,13 +161,8 @@ class FleetLink:
         answer = self._call("pull-messages", PullMessagesRequest(node=self._node), PullMessagesResponse)
         if not answer.messages_list:
             return None
-        head, tree = message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
-        message = self._whole(head.metadata.run_id, tree)
-        if not message.has_content():
-            raise ProtocolError("a message must hold one sealed envelope, and this one has no content")
-        # The answer names the message that it answers, and the parts do not carry that name.
-        message.metadata.__dict__["_message_id"] = head.metadata.message_id
-        return Delivery(message, unpack(message.content))
+        message, tree = message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+        return Delivery(message, self._envelope(message.metadata.run_id, tree))
 
     def reply(self, delivery: Delivery, envelope: bytes) -> None:
         """Send the answer to a message.
@@ -183,20 +190,16 @@ class FleetLink:
 
     # --- the parts of a message ---
 
-    def _whole(self, run_id: int, tree: ObjectTree) -> Message:
-        names = [part.object_id for part in iterate_object_tree(tree)]
-        if len(names) > _FEW_OBJECTS:
-            raise ProtocolError(f"a message must have at most {_FEW_OBJECTS} parts, not {len(names)}")
-        parts = {name: self._pull(run_id, name) for name in names}
+    def _envelope(self, run_id: int, tree: ObjectTree) -> bytes:
+        """The one record of a message. Its head came with the call, and the part between them only names the record."""
+        parts = list(iterate_object_tree(tree))
+        leaves = [part.object_id for part in parts if not part.children]
+        if len(parts) != _PARTS or len(leaves) != 1:
+            raise ProtocolError("a message must hold one sealed envelope and nothing else")
+        record = self._pull(run_id, leaves[0])
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=run_id, message_object_id=tree.object_id)
         self._call("confirm-message-received", request, ConfirmMessageReceivedResponse)
-        try:
-            message = inflate_object_from_contents(tree.object_id, parts, keep_object_contents=False)
-        except (ValueError, TypeError, KeyError):
-            raise ProtocolError("the parts of a message do not make one") from None
-        if not isinstance(message, Message):
-            raise ProtocolError("the parts of a message do not make one")
-        return message
+        return unpack_record(record)
 
     def _pull(self, run_id: int, name: str) -> bytes:
         deadline = time.monotonic() + _OBJECT_SECONDS
@@ -247,3 +250,27 @@ def _unknown_node(error: CallError) -> AccessError:
         f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})",
         hint="ask the coordinator whether this site is enrolled; `cloister-site doctor` compares the clocks",
     )
+
+
+def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLink:
+    """The link of a site to its pinned coordinator, as the hospital's network settings say.
+
+    Raises:
+        ConfigError: When the node's key or the further CA file cannot be used.
+    """
+    invitation = pinned.invitation
+    authority = invitation.ca_certificate + _further_authority(network)
+    return FleetLink(
+        invitation.address, authority, node_key(home), timeout_seconds=network.timeout_seconds, proxy=network.proxy
+    )
+
+
+def _further_authority(network: NetworkConfig) -> str:
+    if network.extra_ca_file is None:
+        return ""
+    try:
+        return "\n" + Path(network.extra_ca_file).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(
+            f"network.extra_ca_file {network.extra_ca_file} cannot be read", hint="name a PEM file, or leave it out"
+        ) from None

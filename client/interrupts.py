@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 GRACE_SECONDS = 4.0
 """From the signal to the end of the process at the latest."""
@@ -34,8 +36,8 @@ class Interrupts:
     """Turns signals and the pause file into exceptions in the main thread.
 
     Guarantees:
-        Within `GRACE_SECONDS` of a signal the exception has been raised in the main thread and `settled` was called, or
-        the process is gone. The same holds from `_LOOK_SECONDS` after the pause file appears.
+        Within `GRACE_SECONDS` of a signal the exception was raised in the main thread and `settle` or `leave` was
+        called, or the process is gone. The same holds from `_LOOK_SECONDS` after the pause file appears.
 
     Args:
         paused: The file whose presence means pause; None where only a stop interrupts.
@@ -58,10 +60,13 @@ class Interrupts:
             yield
         finally:
             done.set()
-            self._settled.set()
             for number, handler in previous.items():
                 signal.signal(number, handler)
             watcher.join()
+
+    def settle(self) -> None:
+        """Everything is closed, and the process goes on: a pause is over the hill. After a stop, call `leave`."""
+        self._settled.set()
 
     def _watch(self, done: threading.Event) -> None:
         while not done.wait(_LOOK_SECONDS):
@@ -77,6 +82,13 @@ class Interrupts:
     def _enforce(self, exit_code: int) -> None:
         if not self._settled.wait(GRACE_SECONDS):
             os._exit(exit_code)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process at once: everything is closed, and unloading a model can take seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

@@ -54,10 +54,33 @@ def unpack(content: RecordDict) -> bytes:
         ProtocolError: When the content is anything else.
     """
     record = content.get(_RECORD) if list(content) == [_RECORD] else None
-    envelope = record.get(_FIELD) if isinstance(record, ConfigRecord) and list(record) == [_FIELD] else None
+    if not isinstance(record, ConfigRecord):
+        raise _unfit()
+    return _envelope_in(record)
+
+
+def unpack_record(data: bytes) -> bytes:
+    """The bytes that `pack` put in, from Flower's serialised record alone.
+
+    Raises:
+        ProtocolError: When it is anything else.
+    """
+    try:
+        record = ConfigRecord.inflate(data)
+    except (ValueError, TypeError, DecodeError):
+        raise _unfit() from None
+    return _envelope_in(record)
+
+
+def _envelope_in(record: ConfigRecord) -> bytes:
+    envelope = record.get(_FIELD) if list(record) == [_FIELD] else None
     if not isinstance(envelope, bytes):
-        raise ProtocolError("a message must hold one sealed envelope and nothing else")
+        raise _unfit()
     return envelope
+
+
+def _unfit() -> ProtocolError:
+    return ProtocolError("a message must hold one sealed envelope and nothing else")
 
 
 class CallError(TransportError):
@@ -88,7 +111,7 @@ class Channel:
         headers: Headers of each call, made anew.
         limit_bytes: The longest answer.
         timeout_seconds: For each wait on the network.
-        proxies: Whether HTTPS_PROXY and NO_PROXY count.
+        proxy: HOST:PORT of an HTTP proxy; empty for none; None for what HTTPS_PROXY and NO_PROXY say.
     """
 
     def __init__(  # noqa: PLR0913 - each of them is one decision about the network
@@ -100,7 +123,7 @@ class Channel:
         *,
         limit_bytes: int = 64 << 20,
         timeout_seconds: float = 30.0,
-        proxies: bool = True,
+        proxy: str | None = None,
     ) -> None:
         self._address = address
         self._headers = headers
@@ -116,7 +139,8 @@ class Channel:
             verify=_trusting(authority),
             timeout=timeout_seconds,
             follow_redirects=False,
-            trust_env=proxies,
+            trust_env=proxy is None,
+            proxy=f"http://{proxy}" if proxy else None,
         )
 
     def call(self, path: str, request: Message, kind: type[Answer]) -> Answer:
