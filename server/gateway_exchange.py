@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 
 import httpx
 from starlette.types import Receive, Send
@@ -74,9 +75,10 @@ class Exchange:
             return
 
     async def refuse(self, status: int) -> None:
-        """Answer with the fixed body and close, whatever was asked."""
+        """Answer with the fixed body and close, whatever was asked; the time of day lets a hospital compare clocks."""
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": list(REFUSED_HEADERS)})
+        headers = [*REFUSED_HEADERS, (b"date", formatdate(usegmt=True).encode("ascii"))]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": REFUSED_BODY})
 
     async def _fail(self, status: int) -> None:
