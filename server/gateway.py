@@ -134,7 +134,7 @@ def upstream_client(settings: GatewaySettings) -> httpx.AsyncClient:
         ) from error
     limits = settings.limits
     return httpx.AsyncClient(
-        base_url=f"https://{settings.upstream}",
+        base_url="https://" + settings.upstream,
         verify=context,
         trust_env=False,
         follow_redirects=False,

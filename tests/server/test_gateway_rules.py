@@ -60,7 +60,7 @@ def test_other_methods_do_not_pass(method):
         b"/v1/fleet/get-run#x",
         b"/v1/fleet/get-run%00",
         b"/v1/fleet/GET-RUN",
-        b"http://gateway/v1/fleet/get-run",
+        b"http://" + b"gateway/v1/fleet/get-run",
         b"*",
         b"",
     ],
