@@ -13,7 +13,8 @@ import structlog
 
 from common.errors import ProtocolError, TransportError
 from common.flower import MESSAGE_TYPE, pack, unpack
-from server.config import WaitingConfig
+from server.config import WaitingConfig, load_coordinator_config
+from server.control import control_of
 from server.enrolment import EnrolledSite
 from server.home import CoordinatorHome
 from server.pacing import Patience
@@ -37,18 +38,23 @@ def main(grid: Grid, context: Context) -> None:
     from server.launch import launch  # noqa: PLC0415 - torch comes in here, not when this file is named
 
     config = context.run_config
+    home = CoordinatorHome(Path(str(config["home"])))
     launch(
-        CoordinatorHome(Path(str(config["home"]))),
+        home,
         str(config["plan"]),
-        lambda sites, waiting: GridTransport(grid, _nodes_of(grid, sites), waiting),
+        lambda sites, waiting: GridTransport(grid, _nodes_of(home, sites), waiting),
         resume=config["resume"] == "yes",
         wait_for_all=config["enough"] != "yes",
     )
 
 
-def _nodes_of(grid: Grid, sites: Iterable[EnrolledSite]) -> dict[str, int]:
-    """Flower's number of each site's node, found by the key that enrolment registered."""
-    by_key = {bytes(node.public_key).strip(): node.node_id for node in grid.get_nodes()}
+def _nodes_of(home: CoordinatorHome, sites: Iterable[EnrolledSite]) -> dict[str, int]:
+    """Flower's number of each site's node, found by the key that enrolment registered.
+
+    The grid itself names only the nodes that are online now, and a site may come later.
+    """
+    control = control_of(home, load_coordinator_config(home.config))
+    by_key = {node.public_key.strip(): node.node_id for node in control.nodes()}
     keys = {site.name: site.node_key.encode("ascii").strip() for site in sites}
     return {name: by_key[key] for name, key in keys.items() if key in by_key}
 

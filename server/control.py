@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from common.errors import CloisterError
 from common.flower import Channel
+from server.config import CoordinatorConfig
+from server.home import CoordinatorHome
+from server.superlink import LOOPBACK
 
 from flwr.cli.build import build_fab_from_files  # isort: skip
 from flwr.common.serde import user_config_to_proto  # isort: skip
@@ -125,6 +128,13 @@ class Control:
     def stop_run(self, run_id: int) -> bool:
         """End a run; whether there was one to end."""
         return bool(self._channel.call("/v1/control/stop-run", StopRunRequest(run_id=run_id), StopRunResponse).success)
+
+
+def control_of(home: CoordinatorHome, config: CoordinatorConfig, timeout_seconds: float = 10.0) -> Control:
+    """The SuperLink's Control API, on loopback."""
+    authority = home.ca_certificate.read_text(encoding="ascii")
+    address = f"{LOOPBACK}:{config.listen.superlink_port}"
+    return Control(Channel(address, authority, "cli", proxy="", timeout_seconds=timeout_seconds))
 
 
 def code_free_bundle() -> bytes:

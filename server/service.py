@@ -6,9 +6,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -17,10 +18,9 @@ from common.audit import AuditLog
 from common.audit_events import GatewayAccess
 from common.errors import CloisterError, DeadlineError, TransportError
 from common.file_lock import locked
-from common.flower import Channel
 from common.private_files import PRIVATE_FILE
 from server.config import CoordinatorConfig
-from server.control import Control
+from server.control import Control, control_of
 from server.enrolment import enrolled
 from server.gateway import GatewaySettings, run_gateway
 from server.gateway_access import AccessLine
@@ -31,6 +31,7 @@ from server.superlink import LOOPBACK, SuperLink, last_words
 _log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.2
+_WATCH_SECONDS = 1.0
 _RESTART_WINDOW_SECONDS = 600.0
 
 
@@ -52,13 +53,6 @@ def alone(home: CoordinatorHome) -> Iterator[None]:
         os.close(handle)
 
 
-def control_of(home: CoordinatorHome, config: CoordinatorConfig, timeout_seconds: float = 10.0) -> Control:
-    """The SuperLink's Control API, on loopback."""
-    authority = home.ca_certificate.read_text(encoding="ascii")
-    address = f"{LOOPBACK}:{config.listen.superlink_port}"
-    return Control(Channel(address, authority, "cli", proxies=False, timeout_seconds=timeout_seconds))
-
-
 @dataclass(eq=False)
 class Service:
     """Runs SuperLink and gateway until `stop` is set.
@@ -74,6 +68,7 @@ class Service:
         audit: Takes the access lines.
         stop: Set it, from any thread, to end.
         on_ready: Told once hospitals can connect.
+        on_sites: Told which enrolled sites are connected, whenever that changes.
     """
 
     home: CoordinatorHome
@@ -81,8 +76,13 @@ class Service:
     audit: AuditLog
     stop: threading.Event
     on_ready: Callable[[], None] = lambda: None
+    on_sites: Callable[[Mapping[str, bool]], None] = lambda _: None
     _ends: deque[float] = field(default_factory=deque)
-    _registered: dict[str, int] = field(default_factory=dict)
+    _registered: dict[bytes, int] = field(default_factory=dict)
+    _sites: dict[bytes, str] = field(default_factory=dict)
+    _enrolled_at: int = -1
+    _online: dict[str, bool] = field(default_factory=dict)
+    _next_watch: float = 0.0
     _gateway_error: BaseException | None = None
 
     def run(self) -> None:
@@ -102,6 +102,7 @@ class Service:
                 if superlink.exit_code is not None:
                     superlink = self._restart(superlink)
                 self._register()
+                self._watch()
         finally:
             self.stop.set()
             gateway.join()
@@ -113,7 +114,7 @@ class Service:
         superlink = SuperLink(self.home, self.config.listen.superlink_port)
         try:
             self._wait_until_ready(superlink)
-            self._registered.clear()
+            self._read_registered()
             self._register()
         except BaseException:
             superlink.stop()
@@ -135,7 +136,6 @@ class Service:
         return self._start()
 
     def _wait_until_ready(self, superlink: SuperLink) -> None:
-        control = control_of(self.home, self.config)
         limit = self.config.waiting.superlink_start_seconds
         tries = Retrying(
             retry=retry_if_exception_type(TransportError),
@@ -144,35 +144,64 @@ class Service:
             reraise=True,
         )
         try:
-            tries(self._look_once, control, superlink)
+            tries(self._look_once, superlink)
         except TransportError as error:
             raise DeadlineError(
                 f"the SuperLink was not ready after {limit:g} seconds: {error.message}", hint=last_words(self.home)
             ) from None
 
-    def _look_once(self, control: Control, superlink: SuperLink) -> None:
+    def _look_once(self, superlink: SuperLink) -> None:
+        if self.stop.is_set():
+            return
         if superlink.exit_code is not None:
             raise CloisterError(
                 f"the SuperLink ended at its start, with exit code {superlink.exit_code}", hint=last_words(self.home)
             )
-        control.nodes()
+        self._control.nodes()
+
+    @cached_property
+    def _control(self) -> Control:
+        return control_of(self.home, self.config)
+
+    def _read_registered(self) -> None:
+        """What its database remembers: it may know sites that were withdrawn while nothing ran here."""
+        self._enrolled_at = -1
+        if not self.stop.is_set():
+            self._registered = {_trimmed(node.public_key): node.node_id for node in self._control.nodes()}
 
     def _register(self) -> None:
-        """Make the SuperLink's nodes those of the enrolled sites."""
-        sites = {site.node_key: site.name for site in enrolled(self.home)}
-        if sites.keys() == self._registered.keys():
+        """Make the SuperLink's nodes those of the enrolled sites, if these have changed since it last worked."""
+        changed = self.home.sites.stat().st_mtime_ns
+        if changed == self._enrolled_at:
             return
-        control = control_of(self.home, self.config)
+        self._sites = {_trimmed(site.node_key.encode("ascii")): site.name for site in enrolled(self.home)}
         try:
-            for key in sites.keys() - self._registered.keys():
-                self._registered[key] = control.register(key.encode("ascii"))
-                _log.info("site may connect", site=sites[key])
-            for key in self._registered.keys() - sites.keys():
-                control.unregister(self._registered.pop(key))
+            for key in self._sites.keys() - self._registered.keys():
+                self._registered[key] = self._control.register(key)
+                _log.info("site may connect", site=self._sites[key])
+            for key in self._registered.keys() - self._sites.keys():
+                self._control.unregister(self._registered[key])
+                del self._registered[key]
                 _log.info("site may no longer connect")
+            self._enrolled_at = changed
         except TransportError as error:
             # The SuperLink has just ended, or is busy: the next look tries again.
             _log.warning("registering nodes did not work", reason=error.message)
+
+    def _watch(self) -> None:
+        """Tell which sites are connected, if that has changed since the last look."""
+        now = time.monotonic()
+        if now < self._next_watch:
+            return
+        self._next_watch = now + _WATCH_SECONDS
+        try:
+            nodes = {_trimmed(node.public_key): node.online for node in self._control.nodes()}
+        except TransportError:
+            return
+        online = {name: nodes.get(key, False) for key, name in sorted(self._sites.items(), key=lambda pair: pair[1])}
+        if online != self._online:
+            self._online = online
+            self.on_sites(online)
 
     # --- the gateway ---
 
@@ -203,3 +232,8 @@ class Service:
                 bytes_out=line.bytes_out,
             )
         )
+
+
+def _trimmed(node_key: bytes) -> bytes:
+    """A key in PEM in one spelling: the SuperLink's database may add a line end."""
+    return node_key.strip()
