@@ -1,0 +1,111 @@
+"""A list of checks that a doctor goes down: each is run, whatever the others found, and the worst finding counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import CloisterError, ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
+from common.findings import Finding
+
+_KINDS = {kind.exit_code: kind for kind in (ConfigError, TransportError, IntegrityError, RollbackError)}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing to look at.
+
+    Args:
+        subject: What is looked at, in a word or two; shown while it goes on.
+        look: Finds; an error that it raises is a finding, too.
+        exit_code: What a failure means where no error says so itself: 3, 4, 13 or 14.
+    """
+
+    subject: str
+    look: Callable[[], Iterable[Finding]]
+    exit_code: int = ConfigError.exit_code
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One finding, and what it means for the command.
+
+    Attributes:
+        finding: What was found.
+        exit_code: 0 unless it is a failure.
+        seconds: How long the check took that found it.
+    """
+
+    finding: Finding
+    exit_code: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {**vars(self.finding), "exit_code": self.exit_code, "seconds": round(self.seconds, 3)}
+
+
+def run_checks(checks: Iterable[Check], on_begin: Callable[[str], None]) -> tuple[Checked, ...]:
+    """Run every check in order.
+
+    Guarantees:
+        A check that breaks off with an error of ours, of the system or of an import does not keep the others from
+        running. What another process holds at this moment is a warning: nothing is known to be wrong.
+
+    Args:
+        checks: What to look at.
+        on_begin: Told each subject before it is looked at.
+    """
+    found: list[Checked] = []
+    for check in checks:
+        on_begin(check.subject)
+        begun = time.monotonic()
+        outcome = list(_findings(check))
+        seconds = time.monotonic() - begun
+        found += [Checked(finding, code, seconds) for finding, code in outcome]
+    return tuple(found)
+
+
+def worst_code(checked: Iterable[Checked]) -> int:
+    """0 when nothing failed, else the code of the worst kind: 14 before 13, 4 and 3."""
+    return max((one.exit_code for one in checked), default=0)
+
+
+def raise_worst(checked: tuple[Checked, ...]) -> None:
+    """End a command as the worst failure says.
+
+    Raises:
+        ConfigError, TransportError, IntegrityError, RollbackError: When anything failed.
+    """
+    code = worst_code(checked)
+    if code:
+        failed = sum(one.exit_code > 0 for one in checked)
+        rule = "1 check failed" if failed == 1 else f"{failed} checks failed"
+        raise _KINDS[code](rule, hint="mend the lines marked fail, from the top")
+
+
+def _findings(check: Check) -> Iterator[tuple[Finding, int]]:
+    try:
+        for finding in check.look():
+            yield finding, check.exit_code if finding.level == "fail" else 0
+    except TryAgainError as error:
+        yield Finding("warn", check.subject, error.message, error.hint), 0
+    except CloisterError as error:
+        code = error.exit_code if error.exit_code in _KINDS else check.exit_code
+        yield Finding("fail", check.subject, _sentence(error), error.hint), code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        yield (
+            Finding("fail", check.subject, f"{place}{error.strerror or error}", "check the home folder"),
+            check.exit_code,
+        )
+    except ImportError as error:
+        hint = "install Cloister again, with its extra, in an environment of its own"
+        yield Finding("fail", check.subject, f"a library cannot be loaded: {error.name}", hint), check.exit_code
+
+
+def _sentence(error: CloisterError) -> str:
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    return "; ".join([error.message, *map(str, problems)])
