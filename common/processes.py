@@ -56,7 +56,8 @@ def listeners(pid: int | None = None, proc: Path = PROC) -> tuple[Listener, ...]
         OSError: When the process is gone, or this system has no such files.
     """
     folder = proc / ("self" if pid is None else str(pid)) / "net"
-    found = (_table(folder / name, state) for name, state in _TABLES.items() if (folder / name).exists())
+    there = [name for name in _TABLES if name == "tcp" or (folder / name).exists()]  # IPv6 may be switched off
+    found = (_table(folder / name, _TABLES[name]) for name in there)
     return tuple(listener for table in found for listener in table)
 
 
