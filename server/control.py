@@ -91,7 +91,8 @@ class Control:
         for node in self.nodes():
             if node.public_key.strip() == public_key.strip():
                 return node.node_id
-        request = RegisterNodeRequest(public_key=public_key)
+        # To the byte as a node shows it: Flower compares the whole text, and PEM ends with a line's end.
+        request = RegisterNodeRequest(public_key=public_key.strip() + b"\n")
         return int(self._channel.call("/v1/control/register-node", request, RegisterNodeResponse).node_id)
 
     def unregister(self, node_id: int) -> None:
