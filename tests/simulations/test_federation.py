@@ -1,5 +1,6 @@
 """Real sites, real training and the real coordinator, joined by the simulated network."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,8 +245,7 @@ def test_a_whole_site_that_was_lost_stops_the_resumed_run(tmp_path: Path, tiny_b
     plan = make_plan(privacy={"unit": "record"})
     made = setting(tmp_path, tiny_base, plan)
     federate(made)
-    (tmp_path / "sites" / "site-1" / "charges.book").unlink()
-    (tmp_path / "sites" / "site-1").rmdir()
+    shutil.rmtree(tmp_path / "sites" / "site-1")
     with pytest.raises(IntegrityError, match="is missing"):
         federate(made, resume=True)
 
