@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.records.records import build_records
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import LocalTrainer
 from common.base_model import load_base
@@ -17,6 +16,7 @@ from common.errors import IntegrityError, UsageError
 from common.messages import RoundOrder
 from common.plan import Plan
 from common.randomness import SecretSource
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from server.checkpoint import CHECKPOINT_NAME
 from server.evaluation import PublicEvaluator

@@ -27,8 +27,9 @@ from tests.tiny_scenario import CANARY, tiny_scenario
 LAYOUT = (
     ".lock adapter/adapter_config.json adapter/adapter_model.safetensors adapter/cloister.json "
     "adapter/head.safetensors checkpoint.safetensors learning-curve.png model-card.md plan.json results.json "
-    "scenario.json sites/.begun sites/hospital-1/charges.book sites/hospital-1/identity.key "
-    "sites/hospital-2/charges.book sites/hospital-2/identity.key"
+    "scenario.json sites/.begun sites/hospital-1/charges.answer sites/hospital-1/charges.book "
+    "sites/hospital-1/identity.key sites/hospital-2/charges.answer sites/hospital-2/charges.book "
+    "sites/hospital-2/identity.key"
 ).split()
 
 
