@@ -11,6 +11,7 @@ import structlog
 
 from client.acceptance import Acceptance
 from client.base_cache import BaseCache
+from client.books import budgets_of
 from client.config import SiteConfig, load_site_config
 from client.enrolment import Pinned, read_pinned
 from client.home import SiteHome
@@ -18,7 +19,6 @@ from client.inbox import Inbox
 from client.keys import site_identity
 from client.ledger import Ledger, open_ledger
 from client.ledger_anchor import host_identifier
-from client.ledger_state import Budget
 from client.ledger_witness import LedgerWitness
 from client.site import Node, Site
 from client.status import StatusBoard
@@ -107,16 +107,6 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
             config.name, inbox, acceptance, audit, _bases(home, config), _nodes(home, acceptance, board, make_source)
         )
         yield OpenSite(site, config, pinned, audit, ledger)
-
-
-def budgets_of(config: SiteConfig) -> tuple[Budget, ...]:
-    """The budgets that the hospital's settings allow."""
-    named = (("patient", config.budget.patient), ("record", config.budget.record))
-    return tuple(
-        Budget(config.data.dataset, unit, budget.epsilon, budget.delta, budget.order)  # type: ignore[arg-type]
-        for unit, budget in named
-        if budget is not None
-    )
 
 
 def _refuse_loose(findings: tuple[Finding, ...]) -> None:

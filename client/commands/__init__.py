@@ -1,0 +1,1 @@
+"""The commands of `cloister-site`, one file a group."""

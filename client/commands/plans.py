@@ -1,0 +1,146 @@
+"""Decide about plans: list, review, approve, withdraw."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from client.commands.options import DryRunOption, HomeOption, JsonOption, existing_home
+from common.command_line import can_ask, person, say, stdout
+from common.errors import NotApprovedError, RefusedError, UsageError
+
+_DIGITS = 64
+
+PlanArgument = Annotated[
+    str,
+    typer.Argument(metavar="PLAN", help="A signed plan's file, or the beginning of its digest.", show_default=False),
+]
+DigestArgument = Annotated[
+    str, typer.Argument(metavar="DIGEST", help="The plan's digest, as `review` shows it.", show_default=False)
+]
+
+
+def review(plan: PlanArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show what a plan asks, against which of your limits, what it would cost, and every reason to refuse it.
+
+    The plan's file is kept here, so that it can be approved by its digest. Nothing is sent, nothing is spent, and no
+    record is read.
+
+    Example: `cloister-site review sepsis.plan` · one that was offered: `cloister-site review 3f9a`
+    """
+    from client.commands.review_view import review_json, show_review
+    from client.review import open_desk
+
+    desk = open_desk(existing_home(home))
+    reviewed = desk.review(desk.take_in(plan))
+    if as_json:
+        print(json.dumps(review_json(reviewed, desk.config), indent=2, ensure_ascii=False))
+    else:
+        show_review(reviewed, desk.config, stdout())
+
+
+def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOption = False) -> None:
+    """Say yes to one plan, by its whole digest: a beginning of it could be that of another plan, too.
+
+    A plan that your policy or your budget refuses anyway cannot be approved (exit 10, 11); one that nobody has offered
+    or reviewed here neither (exit 12).
+
+    Example: `cloister-site approve 3f9a…`, with all 64 digits
+    """
+    from client.approvals import approve as sign_approval
+    from client.commands.review_view import cost_in_words
+    from client.review import open_desk
+    from client.site_audit import note
+    from common.audit_events import Approved
+
+    site, by = existing_home(home), person()
+    if len(digest) != _DIGITS:
+        hint = "`cloister-site review` shows it; a part of it could be that of another plan, too"
+        raise UsageError(f"an approval takes all {_DIGITS} digits of a digest, not {len(digest)}", hint=hint)
+    desk = open_desk(site)
+    reviewed = desk.review(desk.find(digest))
+    _refuse_unfit(reviewed.verdict.reasons, over_budget=reviewed.verdict.over_budget)
+    name = reviewed.signed.plan.name
+    if reviewed.approval is not None:
+        say(f"{name} is approved already, by {reviewed.approval.by}")
+        return
+    say(f"{name}: {cost_in_words(reviewed)}")
+    if dry_run:
+        say("would approve it")
+        return
+    if can_ask() and not typer.confirm("approve it for this hospital?", err=True):
+        raise NotApprovedError(f"{name} was not approved", hint="`cloister-site review` shows what it asks")
+    sign_approval(site, digest, by)
+    note(site, Approved(plan=digest, by=by))
+    say(f"approved by {by}; `cloister-site withdraw {digest[:12]}` takes it back")
+
+
+def withdraw(digest: PlanArgument, home: HomeOption = None, dry_run: DryRunOption = False) -> None:
+    """Take an approval back: the node refuses from the coordinator's next request on.
+
+    What was spent stays spent, and what has left cannot be called back.
+
+    Example: `cloister-site withdraw 3f9a`
+    """
+    from client.approvals import withdraw as take_back
+    from client.review import open_desk
+    from client.site_audit import note
+    from common.audit_events import ApprovalWithdrawn
+
+    site = existing_home(home)
+    signed = open_desk(site).find(digest)
+    if dry_run:
+        say(f"would take the approval of {signed.plan.name} back")
+        return
+    take_back(site, signed.digest)
+    note(site, ApprovalWithdrawn(plan=signed.digest, by=person()))
+    say(f"the approval of {signed.plan.name} is withdrawn")
+
+
+def plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the plans that were offered or reviewed here, and where each stands.
+
+    Example: `cloister-site plans`
+    """
+    from client.commands.review_view import review_json, state_in_words
+    from client.review import open_desk
+
+    desk = open_desk(existing_home(home))
+    reviews = [desk.review(signed) for signed in desk.plans()]
+    if as_json:
+        print(json.dumps([review_json(one, desk.config) for one in reviews], indent=2, ensure_ascii=False))
+        return
+    if not reviews:
+        say("no plan was offered to this site yet, and none was reviewed")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("plan", "digest", "state", "rounds charged", "valid until"):
+        table.add_column(column, no_wrap=column != "state")
+    for one in reviews:
+        signed = one.signed
+        rounds = f"{one.last_round:,} of {signed.plan.rounds:,}" if one.last_round else "–"
+        until = f"{signed.valid_until:%Y-%m-%d}"
+        table.add_row(signed.plan.name, signed.digest[:12], state_in_words(one), rounds, until)
+    stdout().print(table)
+
+
+def _refuse_unfit(reasons: tuple[object, ...], *, over_budget: bool) -> None:
+    """Refuse to approve what the policy or the ledger would refuse anyway.
+
+    Raises:
+        RefusedError: When a limit of the policy is broken.
+        BudgetError: When not enough is left.
+    """
+    from client.policy import Reason
+    from common.errors import BudgetError
+
+    broken = [one for one in reasons if isinstance(one, Reason) and one.code != "not-approved"]
+    if broken:
+        more = f"; and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise RefusedError(f"this hospital's policy refuses the plan: {broken[0]}{more}", hint=broken[0].hint)
+    if over_budget:
+        hint = "ask for fewer rounds or more noise, or raise the budget in site.toml on purpose"
+        raise BudgetError("the privacy budget does not cover the plan", hint=hint)
