@@ -38,12 +38,12 @@ from server.config import CoordinatorConfig
 from server.gathering import Gathering, dismiss
 from server.progress import PhaseProgress, Progress, RoundProgress
 from server.public_data import PublicSets, open_public_sets
-from server.report import RESULTS_NAME, write_report
+from server.report import write_report
 from server.results import RunReport, SitePrivacy
 from server.run import Refresh, RunOutcome, RunSetup, run
+from server.run_files import ADAPTER_NAME, RESULTS_NAME
 from server.state import GlobalModel, RoundSummary
 
-ADAPTER_NAME = "adapter"
 _PACKAGES = ("cloister", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr")
 
 

@@ -129,6 +129,11 @@ class CoordinatorHome:
         """Held by the one service that runs here; holds its process number."""
         return self.path / "service.lock"
 
+    @property
+    def status(self) -> Path:
+        """What that service says of itself and of the sites that are connected."""
+        return self.path / "status.json"
+
     def site(self, name: str) -> Path:
         """The file of one enrolled site; the name must be one that enrolment let pass."""
         return self.sites / f"{name}.json"

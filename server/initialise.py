@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from common.address import parse_address
@@ -17,7 +18,13 @@ from server.coordinator_template import coordinator_toml
 from server.home import CoordinatorHome
 
 
-def initialise(home: CoordinatorHome, name: str, address: str, now: datetime | None = None) -> CoordinatorConfig:
+def initialise(
+    home: CoordinatorHome,
+    name: str,
+    address: str,
+    now: datetime | None = None,
+    begin: Callable[[CoordinatorHome], None] | None = None,
+) -> CoordinatorConfig:
     """Make a coordinator's home with all that it needs to enrol sites.
 
     Args:
@@ -25,13 +32,20 @@ def initialise(home: CoordinatorHome, name: str, address: str, now: datetime | N
         name: The federation's name.
         address: `HOST:PORT`, in any spelling.
         now: The clock, in UTC; the machine's where left out.
+        begin: Begins the books, in a home that has its keys but is not in its place yet.
 
     Raises:
         ConfigError: When name or address do not fit, or something is there already: nothing is ever overwritten.
     """
     values = {"name": name, "address": str(parse_address(address))}
     config = parse_config(CoordinatorConfig, values, "the command")
-    home.create(lambda draft: _fill(draft, config, now or current_moment()))
+
+    def fill(draft: CoordinatorHome) -> None:
+        _fill(draft, config, now or current_moment())
+        if begin is not None:
+            begin(draft)
+
+    home.create(fill)
     return load_coordinator_config(home.config)
 
 

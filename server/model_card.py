@@ -11,9 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from common.plan import Plan
 from server.learning_curve import metric_name
 from server.results import ACCOUNTANTS, RunReport, is_private, noise_excess, totals
+from server.run_files import CARD_NAME
 from server.state import Evaluation, RoundSummary
-
-CARD_NAME = "model-card.md"
 
 _TABLE_ROUNDS = 10
 _OF_OTHER_SETS = ("test_", "train_")  # watched beside the validation set, and drawn in the picture

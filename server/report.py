@@ -7,11 +7,9 @@ from pathlib import Path
 
 from common.files import write_durably
 from server.learning_curve import learning_curve
-from server.model_card import CARD_NAME, model_card
+from server.model_card import model_card
 from server.results import RunReport, results, spent
-
-RESULTS_NAME = "results.json"
-CURVE_NAME = "learning-curve.png"
+from server.run_files import CARD_NAME, CURVE_NAME, RESULTS_NAME
 
 
 def write_report(report: RunReport, folder: Path) -> None:

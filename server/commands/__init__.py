@@ -1,0 +1,1 @@
+"""The commands of `cloister-coordinator`, one file a group."""

@@ -1,0 +1,65 @@
+"""A run's events in a person's words."""
+
+from __future__ import annotations
+
+from common.plan import Plan
+from common.reasons import in_words
+from server.progress import Event, PhaseProgress, RoundProgress, SiteProgress
+
+_STATES = {
+    "silent": "no answer yet",
+    "waiting": "waits",
+    "refused": "refuses",
+    "fetching": "fetches the base model",
+    "not-ready": "is not ready",
+    "ready": "ready",
+}
+_PHASES = {
+    "gathering": "gathering: the sites are shown the plan, and fetch the base model if they lack it",
+    "training": "training begins",
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+}
+
+
+def site_words(site: SiteProgress) -> str:
+    """Where a site stands, with every reason."""
+    words = _STATES[site.state]
+    if site.state == "fetching" and site.fraction > 0:
+        words += f", {site.fraction:.0%} of it are there"
+    return ": ".join(part for part in (words, "; ".join(in_words(code) for code in site.codes)) if part)
+
+
+def round_words(event: RoundProgress, plan: Plan) -> str:
+    """One line for a finished round."""
+    figures = [f"{name} {value:.4f}" for name, value in event.figures.items()]
+    parts = [
+        f"round {event.round_number}/{plan.rounds}",
+        f"sites {event.survivors}/{plan.sites}",
+        f"ε {event.epsilon:.2f}",
+        *figures,
+        f"{event.seconds:.1f} s",
+        refusal_words(event),
+        event.remark,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def refusal_words(event: RoundProgress) -> str:
+    """How many sites refused the round, by reason."""
+    return "; ".join(f"{count} refused: {in_words(code)}" for code, count in event.refusals.items())
+
+
+def event_words(event: Event, plan: Plan) -> str:
+    """One line for any event."""
+    if isinstance(event, SiteProgress):
+        return f"{event.site}: {site_words(event)}"
+    if isinstance(event, RoundProgress):
+        return round_words(event, plan)
+    return phase_words(event)
+
+
+def phase_words(event: PhaseProgress) -> str:
+    """What begins, or how it ended."""
+    return f"{_PHASES[event.phase]}{': ' + event.sentence if event.sentence else ''}"
