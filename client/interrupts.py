@@ -51,7 +51,6 @@ class Interrupts:
     @contextmanager
     def raised(self) -> Iterator[None]:
         """While inside, a stop or pause is raised here; must be entered in the main thread."""
-        self._settled.clear()
         previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(done,), name="pause watcher", daemon=True)
@@ -76,6 +75,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         pausing = number == signal.SIGUSR1
+        self._settled.clear()
         threading.Thread(target=self._enforce, args=(_TRY_AGAIN if pausing else 0,), daemon=True).start()
         raise PauseRequestedError if pausing else StopRequestedError
 

@@ -62,13 +62,13 @@ def _who(review: Review, config: SiteConfig) -> Iterable[LimitRow]:
     codes: tuple[PolicyCode, ...] = ("plan-expired", "plan-not-yet-valid", "validity-too-long")
     yield LimitRow("valid", span, f"at most {policy.longest_validity_days} days ahead", codes)
     last = "no last day" if policy.expires is None else f"until {policy.expires}"
-    yield LimitRow("this policy", "", last, ("policy-expired",))
+    yield LimitRow("this policy", "is in force", last, ("policy-expired",))
 
 
 def _privacy(review: Review, plan: Plan, policy: SitePolicy) -> Iterable[LimitRow]:
     terms = plan.privacy
     yield LimitRow("unit that is hidden", terms.unit, _listed(policy.units), ("other-unit",))
-    cost = "unknown" if review.epsilon is None else f"{review.epsilon:.3g}"
+    cost = "unknown" if review.epsilon is None else f"{review.epsilon:,.2f}"
     yield LimitRow(
         "ε of the run", cost, f"at most {policy.most_epsilon:g}", ("epsilon-too-high", "impossible-mechanism")
     )

@@ -82,11 +82,16 @@ class NodeRun:
 
     def _run(self) -> None:
         # The outer pair of handlers covers the moments in which the inner one, which also minds pauses, is not there.
-        with Interrupts(None).raised():
+        outer, inner = Interrupts(None), Interrupts(self.home.paused)
+        with outer.raised():
             while True:
-                self._wait_while_paused()
-                with contextlib.suppress(PauseRequestedError), Interrupts(self.home.paused).raised():
-                    self._serve()
+                try:
+                    self._wait_while_paused()
+                    with inner.raised():
+                        self._serve()
+                except PauseRequestedError:
+                    inner.settle()
+                    outer.settle()
 
     def _wait_while_paused(self) -> None:
         if not self.home.paused.exists():
@@ -94,8 +99,7 @@ class NodeRun:
         self._board.show("paused", "by a person here")
         _log.info("paused", hint="`cloister-site resume` goes on")
         while self.home.paused.exists():
-            with contextlib.suppress(PauseRequestedError):  # a signal that came too late
-                time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)
         _log.info("resumed")
 
     def _serve(self) -> None:

@@ -38,7 +38,7 @@ def start(
     site = existing_home(home)
     _log_to_stderr(as_json=json_logs)
     # Flower is slow to import, and a stop must work meanwhile.
-    from client.interrupts import Interrupts, StopRequestedError
+    from client.interrupts import Interrupts, StopRequestedError, leave
 
     try:
         with Interrupts(None).raised():
@@ -49,6 +49,7 @@ def start(
     except StopRequestedError:  # before the node began, or once more while it ended
         pass
     structlog.get_logger().info("stopped")
+    leave(0)
 
 
 def stop(home: HomeOption = None) -> None:
@@ -116,7 +117,10 @@ def resume(home: HomeOption = None, dry_run: DryRunOption = False) -> None:
 def _log_to_stderr(*, as_json: bool) -> None:
     """Lines for people, in colour on a terminal; or one JSON object a line."""
     colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    people = (structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False), structlog.dev.ConsoleRenderer(colours))
+    people = (
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(colors=colours),
+    )
     machines = (structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer())
     structlog.configure(
         processors=[structlog.processors.add_log_level, *(machines if as_json else people)],

@@ -15,14 +15,16 @@ from client.review import Review
 from client.review_rows import limit_rows
 from common.reasons import in_words
 
-_STATES = {"accepted": "green", "waiting": "yellow", "refused": "red"}
+_MANY = 10.0
 
 
 def state_in_words(review: Review) -> str:
     """Where a plan stands, in a coloured word and, where it is refused, why."""
     verdict = review.verdict
     if verdict.state == "refused":
-        return f"[red]refused[/red]: {'; '.join(in_words(code) for code in verdict.codes if code != 'not-approved')}"
+        codes = [code for code in verdict.codes if code != "not-approved"]
+        more = f", and {len(codes) - 1} more" if len(codes) > 1 else ""
+        return f"[red]refused[/red]: {in_words(codes[0])}{more}"
     if verdict.state == "waiting":
         return "[yellow]waits for an approval[/yellow]"
     if review.last_round:
@@ -39,12 +41,12 @@ def cost_in_words(review: Review) -> str:
         return f"{run}; there is no budget that it could be taken from"
     if not math.isfinite(review.quote.share):
         return f"{run}; no budget holds it"
-    share = percent(review.quote.share)
+    share = _share(review.quote.share)
     if review.reserved:
-        return f"{run}; {share} of the budget was set aside for it"
+        return f"{run}; {share} was set aside for it"
     if not review.quote.fits:
-        return f"{run}; {share} of the budget, of which {_left(review.before.share)} is left"
-    return f"{run}; {share} of the budget, which leaves {_left(review.after.share)} of it"
+        return f"{run}; {share}, of which {_left(review.before.share)} is left"
+    return f"{run}; {share}, which leaves {_left(review.after.share)} of it"
 
 
 def show_review(review: Review, config: SiteConfig, console: Console) -> None:
@@ -130,6 +132,10 @@ def review_json(review: Review, config: SiteConfig) -> dict[str, Any]:
         "limits": [vars(row) for row in limit_rows(review, config)],
         "plan": review.signed.plan.model_dump(mode="json"),
     }
+
+
+def _share(share: float) -> str:
+    return f"{percent(share)} of the budget" if share < _MANY else f"{share:,.0f} times the budget"
 
 
 def _left(share: float) -> str:
