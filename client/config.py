@@ -78,7 +78,7 @@ class NetworkConfig(StrictConfig):
     extra_ca_file: str | None = Field(
         None, description="PEM file of a further CA, where this hospital's proxy opens TLS; from site.toml's folder on"
     )
-    least_poll_seconds: PositiveFloat = Field(0.02, description="wait between two looks for work while rounds run")
+    least_poll_seconds: PositiveFloat = Field(0.03, description="wait between two looks for work while rounds run")
     most_poll_seconds: PositiveFloat = Field(1.0, description="longest wait, when there has been nothing for a while")
     most_reconnect_seconds: PositiveFloat = Field(5.0, description="longest wait before the next try to connect")
     timeout_seconds: PositiveFloat = Field(30.0, description="one request may take so long")

@@ -16,7 +16,7 @@ from common.errors import AccessError, RollbackError, TransportError
 
 _log = structlog.get_logger()
 
-_GROWTH = 1.4
+_GROWTH = 1.6
 _FIRST_RECONNECT_SECONDS = 0.2
 
 

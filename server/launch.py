@@ -61,7 +61,8 @@ def launch(
     """
     config, signed = load_coordinator_config(home.config), find_signed_plan(home, digest)
     folder = prepare_folder(home, signed, resume=resume)
-    with _alone(folder), _told(folder):
+    # One run at a time: sites take the requests of a federation in one order, so that two runs would only refuse.
+    with _alone(home.runs), _alone(folder), _told(folder):
         identity = read_identity(home.identity_key)
         audit = AuditLog(home.audit, home.audit_anchor, identity, must_exist=True)
         sites = sites_of(home, signed)
