@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from client.commands import enrol, node, plans, status
+from client.commands import books, budget, data, doctor, enrol, node, plans, status
 from common.command_line import outer_door
 
 app = typer.Typer(
@@ -35,7 +35,8 @@ def _add(panel: str, *commands: Callable[..., None]) -> None:
 _add("Join a federation", enrol.init, enrol.request, enrol.accept)
 _add("Decide about a plan", plans.review, plans.approve, plans.withdraw, plans.plans)
 _add("Run the node", node.start, node.stop, node.pause, node.resume)
-_add("Look and check", status.status)
+_add("Look and check", status.status, doctor.doctor, budget.budget, books.report, books.verify, books.recover)
+app.add_typer(data.app, name="data", rich_help_panel="Join a federation")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def cost_in_words(review: Review) -> str:
         return f"{run}; there is no budget that it could be taken from"
     if not math.isfinite(review.quote.share):
         return f"{run}; no budget holds it"
-    share = _share(review.quote.share)
+    share = f"{share_in_words(review.quote.share)} the budget"
     if review.reserved:
         return f"{run}; {share} was set aside for it"
     if not review.quote.fits:
@@ -134,8 +134,11 @@ def review_json(review: Review, config: SiteConfig) -> dict[str, Any]:
     }
 
 
-def _share(share: float) -> str:
-    return f"{percent(share)} of the budget" if share < _MANY else f"{share:,.0f} times the budget"
+def share_in_words(share: float) -> str:
+    """A part of a budget as a percentage, or a multiple of it where it is one."""
+    if not math.isfinite(share):
+        return "more than"
+    return f"{percent(share)} of" if share < _MANY else f"{share:,.0f} times"
 
 
 def _left(share: float) -> str:

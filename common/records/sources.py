@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.columns import DataColumns
+from common.errors import DataError, Problem
 from common.records.records import Records, build_records
 from common.records.tables import Table, read_table, rows_in_words
-from common.errors import DataError, Problem
 
 _LONGEST_NAME = 64
 _MEND_ROWS = "mend or remove these rows"
@@ -55,6 +55,17 @@ def read_records(paths: Sequence[Path], columns: DataColumns, labels: Sequence[s
         count = len(found.problems)
         raise DataError(f"the data cannot be used: {count} problem{'s' if count != 1 else ''}", tuple(found.problems))
     return build_records(found.texts, found.labels, None if columns.patient is None else found.patients)
+
+
+def occurring_labels(paths: Sequence[Path], columns: DataColumns) -> frozenset[str]:
+    """The labels in all files that can be read, as `read_records` compares them, for checks before there is a plan.
+
+    They are values of rows: count them, and show them to nobody.
+    """
+    tables = (read_table(path, (columns.label,)) for path in paths)
+    values = (table.columns.get(columns.label, ()) for table in tables if isinstance(table, Table))
+    names = (_name(value) for column in values for value in column)
+    return frozenset(name for name in names if name)
 
 
 def _repeated(paths: Sequence[Path]) -> list[Path]:

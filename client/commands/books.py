@@ -1,0 +1,176 @@
+"""Look at the site's books from outside: verify, report, recover."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.commands.options import DryRunOption, HomeOption, JsonOption, YesOption, existing_home
+from common.command_line import can_ask, findings_table, person, say, stdout, tally
+from common.errors import IntegrityError, RollbackError, UsageError
+from common.findings import Finding
+
+if TYPE_CHECKING:
+    from client.home import SiteHome
+    from client.report import SiteFacts
+    from client.verification import Verified
+
+
+def verify(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check ledger, audit log, plans and approvals: every hash, every signature, every cost.
+
+    Changes nothing, and works while the node runs. Exit 13 where something was edited or damaged, 14 where something
+    is older than it should be.
+
+    Example: `cloister-site verify`
+    """
+    from client.verification import verify_site
+
+    verified = verify_site(existing_home(home))
+    findings = tuple(_finding(one) for one in verified)
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        stdout().print(findings_table(findings))
+        stdout().print(f"\n{tally(findings)}")
+    _refuse_broken(verified)
+
+
+def report(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FOLDER",
+            help="Write report.md and report.html there; left out: Markdown to stdout.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Make one readable page of what left this hospital, who agreed to it, and what it cost.
+
+    It is made from the audit log and the ledger, both verified first, and it says so where they do not hold.
+
+    Example: `cloister-site report > report.md` · `cloister-site report --output reports/2026-11`
+    """
+    from client.report import site_report
+    from common.files import write_durably
+    from common.private_files import PRIVATE_FILE
+
+    site = existing_home(home)
+    facts = _facts(site)
+    markdown, html = site_report(facts)
+    if output is None:
+        print(markdown, end="")
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in (("report.md", markdown), ("report.html", html)):
+            write_durably(output / name, text.encode("utf-8"), mode=PRIVATE_FILE)
+            say(f"written: {output / name}")
+    broken = [check.what for check in facts.checks if not check.holds]
+    if broken:
+        raise IntegrityError(f"the page is not to be relied on: {', '.join(broken)} did not pass", hint="see `verify`")
+
+
+def recover(
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, in your words; kept in the ledger for good.")
+    ],
+    home: HomeOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Go on after the ledger or the audit log was lost, damaged, moved or put back; in writing, and at a price.
+
+    The ledger: nobody can know what was spent since, so all of every budget counts as spent, and no plan from before
+    can go on. Nothing is left until a person raises a budget in site.toml. The audit log, where it does not hold
+    together: it is put aside, and a new one says so in its first line. Nothing is deleted.
+
+    Example: `cloister-site recover --reason "disk replaced on 20 November, restored from the backup of the 18th"`
+    """
+    from client.node_process import running_node
+
+    site = existing_home(home)
+    if running_node(site) is not None:
+        raise UsageError("the node runs, and holds the ledger", hint="`cloister-site stop` first")
+    say(
+        "recovering the ledger charges the worst case: all of every budget counts as spent,",
+        "and no plan from before can go on; nothing is left until a person raises a budget in site.toml",
+    )
+    if dry_run:
+        say("would recover it")
+        return
+    if not yes:
+        if not can_ask():
+            raise UsageError("nobody is there to confirm a recovery", hint="add --yes")
+        if not typer.confirm("charge the worst case?", err=True):
+            say("nothing was changed")
+            return
+    _recover(site, reason)
+
+
+def _recover(site: SiteHome, reason: str) -> None:
+    from client.keys import site_identity
+    from client.ledger_anchor import host_identifier
+    from client.ledger_recovery import recover_ledger
+    from client.site_audit import note
+    from common.audit import read_audit, recover_audit
+    from common.audit_events import Recovered
+    from common.canonical import file_digest
+    from common.identity import public_name
+
+    identity = site_identity(site)
+    kept = recover_ledger(site.ledger, site.ledger_anchor, identity, host_identifier(site.keys), reason)
+    if read_audit(site.audit, site.audit_anchor, public_name(identity)).fault is not None:
+        recover_audit(site.audit, site.audit_anchor, identity, by=person())
+        say("the audit log did not hold together: it was put aside, and a new one was begun")
+    digest = None if kept is None else file_digest(kept)
+    note(site, Recovered(what="ledger", by=person(), digest=digest))
+    say(f"recovered{'' if kept is None else f'; the old ledger is kept as {kept}'}")
+    say("next: raise the budget in site.toml by what you are willing to spend anew, and ask for a new plan")
+
+
+def _facts(site: SiteHome) -> SiteFacts:
+    from client.books import budgets_of, look_at_ledger
+    from client.config import load_site_config
+    from client.enrolment import read_pinned
+    from client.keys import site_identity
+    from client.report import SiteFacts
+    from client.spending import spending
+    from client.verification import verify_site
+    from common.audit import read_audit
+    from common.enrolment import fingerprint
+    from common.identity import public_name
+
+    config, identity = load_site_config(site.config), site_identity(site)
+    verified = verify_site(site)
+    holds = {one.check.what: one.check.holds for one in verified}
+    pinned = read_pinned(site).invitation if site.coordinator.exists() and holds["coordinator"] else None
+    books = look_at_ledger(site, identity, budgets_of(config)) if holds["ledger"] else None
+    return SiteFacts(
+        site=config.name,
+        federation=pinned.federation_name if pinned else "",
+        coordinator=fingerprint(pinned.coordinator) if pinned else "",
+        made=datetime.now(UTC),
+        entries=read_audit(site.audit, site.audit_anchor, public_name(identity)).entries,
+        budgets=[one.table for one in spending(books)] if books else [],
+        checks=[one.check for one in verified],
+    )
+
+
+def _finding(one: Verified) -> Finding:
+    check = one.check
+    return Finding("pass" if check.holds else "fail", check.what, check.finding, one.hint)
+
+
+def _refuse_broken(verified: tuple[Verified, ...]) -> None:
+    broken = [one for one in verified if not one.check.holds]
+    if not broken:
+        return
+    kind = RollbackError if any(one.exit_code == RollbackError.exit_code for one in broken) else IntegrityError
+    raise kind(f"{', '.join(one.check.what for one in broken)} did not pass", hint=broken[0].hint)
