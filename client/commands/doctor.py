@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from client.commands.options import HomeOption, JsonOption, existing_home
-from common.checkup import raise_worst, run_checks
 from common.command_line import findings_table, stderr, stdout, tally
 
 
@@ -28,6 +27,7 @@ def doctor(
     Examples: `cloister-site doctor` · `cloister-site doctor --offline --json`
     """
     from client.doctor import site_checks
+    from common.checkup import raise_worst, run_checks
 
     checks = site_checks(existing_home(home), datetime.now(UTC), offline=offline, deep=deep)
     with stderr().status("looking") as shown:
