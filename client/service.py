@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
 from client.config import NetworkConfig
 from client.status import StatusBoard
-from common.errors import AccessError, RollbackError, TransportError
+from common.errors import AccessError, ProtocolError, RollbackError, TransportError
 
 _log = structlog.get_logger()
 
@@ -74,11 +75,15 @@ def serve(
 
     Guarantees:
         Only outbound calls, to one port. Polls quickly after a message and ever more slowly without one. When the
-        coordinator is away it tries again, with growing pauses, for as long as it takes, and says so once.
+        coordinator is away it tries again, with growing pauses, for as long as it takes, and warns once. The pauses
+        shrink again only when a call for messages was answered, not when a connection merely came about.
 
     Edge cases:
         A coordinator that shows another certificate, or does not know this node, ends the first attempt with an error;
         after a first connection it is tried again, since a SuperLink that restarts knows its nodes a moment later.
+        A message that is none of ours is passed over. An answer that is not taken any more, because its run is over or
+        the connection is gone, is left: it is on disk, and the coordinator asks again. A SuperLink that has forgotten
+        the node says so at a sign of life, and is connected to anew.
 
     Args:
         site: What answers.
@@ -94,24 +99,19 @@ def serve(
         RollbackError: When an older copy of this site's files was found.
         IntegrityError, OSError: As `client.site.Site.answer`.
     """
-    started, connected_before, pause = time.monotonic(), False, _FIRST_RECONNECT_SECONDS
+    visit = _Visit(site, network, board, heartbeat_seconds)
+    started = time.monotonic()
     while True:
         link = open_link()
         try:
-            link.connect()
-            connected_before, pause = True, _FIRST_RECONNECT_SECONDS
-            _log.info("connected")
-            with _heartbeats(link, heartbeat_seconds):
-                _answer_all(site, link, network, board)
+            visit.pay(link)
         except TransportError as error:
-            if not connected_before:
+            if not visit.connected_before:
                 _give_up(error, time.monotonic() - started, patience_seconds)
-            board.show("connecting", f"{error.message}; trying again")
-            _log.warning("connection lost", reason=error.message, hint=error.hint, next_try_seconds=round(pause, 1))
+            visit.lost(error)
         finally:
             link.close()
-        time.sleep(pause)
-        pause = min(2 * pause, network.most_reconnect_seconds)
+        time.sleep(visit.next_pause())
 
 
 def _give_up(error: TransportError, waited: float, patience_seconds: float | None) -> None:
@@ -120,40 +120,112 @@ def _give_up(error: TransportError, waited: float, patience_seconds: float | Non
         raise error
 
 
-def _answer_all(site: Answering, link: Link, network: NetworkConfig, board: StatusBoard) -> None:
-    """Answer message after message; ends by an exception only."""
-    pause = network.least_poll_seconds
-    board.show("waiting", "connected")
-    while True:
-        delivery = link.receive()
-        if delivery is None:
+@dataclass(eq=False)
+class _Visit:
+    """Connections, one after the other, and what is remembered from one to the next."""
+
+    site: Answering
+    network: NetworkConfig
+    board: StatusBoard
+    heartbeat_seconds: float
+    connected_before: bool = False
+    _tries: int = 0
+    _pause: float = field(default=_FIRST_RECONNECT_SECONDS)
+
+    def pay(self, link: Link) -> None:
+        """Connect, and answer message after message; ends by an exception only."""
+        link.connect()
+        self.connected_before = True
+        _log.info("connected")
+        with _heartbeats(link, self.heartbeat_seconds) as pulse:
+            self._answer_all(link, pulse)
+
+    def lost(self, error: TransportError) -> None:
+        """Show why there is no connection; a warning for the first try of several."""
+        self.board.show("connecting", f"{error.message}; trying again")
+        say = _log.info if self._tries else _log.warning
+        say("connection lost", reason=error.message, hint=error.hint, next_try_seconds=round(self._pause, 1))
+
+    def next_pause(self) -> float:
+        """Seconds to the next try; they grow."""
+        pause = self._pause
+        self._tries += 1
+        self._pause = min(2 * pause, self.network.most_reconnect_seconds)
+        return pause
+
+    def _answer_all(self, link: Link, pulse: _Pulse) -> None:
+        least, most = self.network.least_poll_seconds, self.network.most_poll_seconds
+        pause = least
+        self.board.show("waiting", "connected")
+        while True:
+            delivery = _receive(link)
+            self._tries, self._pause = 0, _FIRST_RECONNECT_SECONDS
+            if delivery is not None:
+                self._answer(link, delivery)
+                pause = least
+                continue
+            pulse.check()
             time.sleep(pause)
-            pause = min(pause * _GROWTH, network.most_poll_seconds)
-            continue
-        pause = network.least_poll_seconds
-        answer = site.answer(delivery.envelope)
+            pause = min(pause * _GROWTH, most)
+
+    def _answer(self, link: Link, delivery: Delivery) -> None:
+        answer = self.site.answer(delivery.envelope)
         if answer is not None:
-            link.reply(delivery, answer)
-        if site.fatal is not None:
-            raise site.fatal
-        board.show("waiting", "connected")
+            _reply(link, delivery, answer)
+        if self.site.fatal is not None:
+            raise self.site.fatal
+        self.board.show("waiting", "connected")
+
+
+def _receive(link: Link) -> Delivery | None:
+    """The next message; None where there is none, or one that is not ours."""
+    try:
+        message: Delivery | None = link.receive()
+    except ProtocolError as error:
+        _log.warning("a message is passed over", reason=error.message)
+        return None
+    return message
+
+
+def _reply(link: Link, delivery: Delivery, answer: bytes) -> None:
+    try:
+        link.reply(delivery, answer)
+    except TransportError as error:
+        _log.warning("an answer was not taken", reason=error.message)
+
+
+@dataclass(eq=False)
+class _Pulse:
+    """What the signs of life have met."""
+
+    failure: TransportError | None = None
+
+    def check(self) -> None:
+        """Raise what the last sign of life met, if it was not heard."""
+        if self.failure is not None:
+            raise self.failure
 
 
 @contextmanager
-def _heartbeats(link: Link, seconds: float) -> Iterator[None]:
+def _heartbeats(link: Link, seconds: float) -> Iterator[_Pulse]:
     """Signs of life from a thread of their own: an answer may take minutes."""
-    done = threading.Event()
+    done, pulse = threading.Event(), _Pulse()
 
     def beat() -> None:
         while not done.wait(seconds):
             try:
                 link.heartbeat()
+                pulse.failure = None
             except TransportError as error:
-                _log.info("no answer to a sign of life", reason=error.message)
+                pulse.failure = error
+            except RuntimeError:
+                # The connections were closed under a call; whoever waited for it is gone.
+                if not done.is_set():
+                    raise
 
     thread = threading.Thread(target=beat, name="heartbeats", daemon=True)
     thread.start()
     try:
-        yield
+        yield pulse
     finally:
         done.set()

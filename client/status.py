@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import structlog
 from pydantic import ValidationError
 
 from common.config import StrictConfig
+from common.private_files import PRIVATE_FILE
+
+_log = structlog.get_logger()
 
 Doing = Literal["connecting", "waiting", "working", "paused", "stopped", "failed"]
 
@@ -36,7 +40,7 @@ class NodeStatus(StrictConfig):
 
 
 class StatusBoard:
-    """Writes the snapshots; losing one in a power cut costs nothing, so they are not synced.
+    """Writes the snapshots; losing one in a power cut or on a full disk costs nothing, so they are not synced.
 
     Args:
         path: The file; its folder must exist.
@@ -54,8 +58,15 @@ class StatusBoard:
         self._last = NodeStatus(
             doing=doing, since=since, pid=os.getpid(), detail=detail, plan=about, round_number=number
         )
+        try:
+            self._write()
+        except OSError as error:
+            _log.warning("the status cannot be written", reason=error.strerror)
+
+    def _write(self) -> None:
         draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps(self._last.model_dump(mode="json")), encoding="utf-8")
+        draft.touch(mode=PRIVATE_FILE)
+        draft.write_text(json.dumps(self._last.model_dump(mode="json")), encoding="ascii")
         draft.replace(self._path)
 
 
