@@ -119,12 +119,13 @@ class Control:
         return run_id
 
     def run_status(self, run_id: int) -> str:
-        """`starting`, `running`, `finished:completed` and so on; empty when there is no such run."""
+        """`starting`, `running`, `finished:failed: why` and so on; empty when there is no such run."""
         answer = self._channel.call("/v1/control/list-runs", ListRunsRequest(run_id=run_id), ListRunsResponse)
         run = answer.run_dict.get(run_id)
         if run is None:
             return ""
-        return ":".join(part for part in (run.status.status, run.status.sub_status) if part)
+        word = ":".join(part for part in (run.status.status, run.status.sub_status) if part)
+        return ": ".join(part for part in (word, run.status.details) if part)
 
     def stop_run(self, run_id: int) -> bool:
         """End a run; whether there was one to end."""

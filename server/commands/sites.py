@@ -69,8 +69,10 @@ def enrol(
 
 def _ask_for_comparison(site: str) -> None:
     if not can_ask():
-        say("warning: nobody has compared this fingerprint; ask the hospital to read it to you, and compare")
-        return
+        raise UsageError(
+            "nobody is there to compare the fingerprint",
+            hint="give what the hospital read over the phone: --fingerprint ABCD-EFGH-…",
+        )
     if not typer.confirm(f"Does {site} read the same fingerprint over the phone?", err=True):
         raise UsageError(
             "the fingerprint was not confirmed, so nobody was enrolled", hint="ask the hospital for its request again"
