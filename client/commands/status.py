@@ -76,16 +76,16 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def look(site: SiteHome) -> Glance:
     """Gather what `status` shows."""
-    from client.config import load_site_config
     from client.enrolment import read_pinned
     from client.node_process import running_node
     from client.status import read_status
+    from common.config_file import read_toml
     from common.enrolment import fingerprint
 
     invitation = read_pinned(site).invitation if site.coordinator.exists() else None
     return Glance(
         home=str(site.path),
-        site=load_site_config(site.config).name,
+        site=str(read_toml(site.config).get("name", "?")),
         process=running_node(site),
         paused=site.paused.exists(),
         status=read_status(site.status),
