@@ -21,9 +21,10 @@ from client.keys import node_key, site_identity
 from client.ledger_anchor import host_identifier
 from client.ledger_check import read_ledger
 from common.armour import TEXT_LIMIT
-from common.audit import AuditReport, verify_audit
+from common.audit import verify_audit
 from common.authority import check_authority_time
 from common.base_files import identify_base, is_copy
+from common.checkup import audit_log_findings
 from common.documents import read_document_file
 from common.enrolment import JoinRequest
 from common.errors import IntegrityError
@@ -97,17 +98,7 @@ def ledger_findings(home: SiteHome, now: datetime) -> Iterator[Finding]:
 
 def audit_findings(home: SiteHome) -> Iterator[Finding]:
     """Whether the audit log holds together from its first line to its last."""
-    yield from report_findings(verify_audit(home.audit, home.audit_anchor, public_name(site_identity(home))))
-
-
-def report_findings(report: AuditReport) -> Iterator[Finding]:
-    """What a sound log still has to tell."""
-    yield Finding("pass", "audit log", f"{report.head.number} lines hold together")
-    if report.torn_bytes or report.anchor_behind:
-        yield Finding("warn", "audit log", "a crash tore its end", "nothing: the next start mends it, and says so")
-    if report.steps_back:
-        sentence = f"the clock was moved back {report.steps_back} times between two lines"
-        yield Finding("warn", "audit log", sentence, "let a time service keep the clock")
+    yield from audit_log_findings(verify_audit(home.audit, home.audit_anchor, public_name(site_identity(home))))
 
 
 def inbox_findings(home: SiteHome) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from common.audit import AuditReport
 from common.errors import CloisterError, ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
 from common.findings import Finding
 
@@ -84,6 +85,16 @@ def raise_worst(checked: tuple[Checked, ...]) -> None:
         failed = sum(one.exit_code > 0 for one in checked)
         rule = "1 check failed" if failed == 1 else f"{failed} checks failed"
         raise _KINDS[code](rule, hint="mend the lines marked fail, from the top")
+
+
+def audit_log_findings(report: AuditReport) -> Iterator[Finding]:
+    """What an audit log that holds together still has to tell."""
+    yield Finding("pass", "audit log", f"{report.head.number} lines hold together")
+    if report.torn_bytes or report.anchor_behind:
+        yield Finding("warn", "audit log", "a crash tore its end", "nothing: the next start mends it, and says so")
+    if report.steps_back:
+        sentence = f"the clock was moved back {report.steps_back} times between two lines"
+        yield Finding("warn", "audit log", sentence, "let a time service keep the clock")
 
 
 def _findings(check: Check) -> Iterator[tuple[Finding, int]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import typer
 
 from common.command_line import outer_door
-from server.commands import home, plans, runs, service, sites
+from server.commands import doctor, home, plans, runs, service, sites
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +27,7 @@ app = typer.Typer(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Federation": (home.init, sites.enrol, sites.withdraw, sites.sites),
     "Study": (service.start, runs.run, runs.stop, service.status, runs.report, runs.export),
-    "Upkeep": (home.renew, home.verify),
+    "Upkeep": (doctor.doctor, home.renew, home.verify),
 }
 app.add_typer(plans.plans, name="plan", rich_help_panel="Study")
 for _panel, _commands in _PANELS.items():

@@ -76,7 +76,7 @@ LOOKS = {
     "ledger": lambda home: ledger_findings(home, datetime.now(UTC)),
     "audit": audit_findings,
     "inbox": inbox_findings,
-    "plans": lambda home: plan_findings(home, NOW + timedelta(seconds=5)),
+    "plans": lambda home: plan_findings(home, datetime.now(UTC)),
     "bases": lambda home: base_findings(home, deep=False),
 }
 

@@ -1,6 +1,8 @@
 import pytest
 
-from common.checkup import Check, raise_worst, run_checks, worst_code
+from common.audit import AuditReport
+from common.chain import Head
+from common.checkup import Check, audit_log_findings, raise_worst, run_checks, worst_code
 from common.errors import (
     BudgetError,
     ConfigError,
@@ -95,3 +97,18 @@ def test_json_has_every_part() -> None:
     kept = checked.as_json()
     assert kept.pop("seconds") >= 0
     assert kept == {"level": "fail", "subject": "thing", "sentence": "found", "mend": "mend it", "exit_code": 4}
+
+
+@pytest.mark.parametrize(
+    ("torn", "behind", "back", "levels"),
+    [
+        (0, False, 0, ["pass"]),
+        (7, False, 0, ["pass", "warn"]),
+        (0, True, 0, ["pass", "warn"]),
+        (0, False, 2, ["pass", "warn"]),
+        (7, True, 1, ["pass", "warn", "warn"]),
+    ],
+)
+def test_what_a_sound_audit_log_tells(torn: int, behind: bool, back: int, levels: list[str]) -> None:
+    report = AuditReport(Head(), (), {}, torn, behind, back)
+    assert [finding.level for finding in audit_log_findings(report)] == levels
