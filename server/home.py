@@ -105,6 +105,11 @@ class CoordinatorHome:
         return self.path / "superlink.log"
 
     @property
+    def superlink_process(self) -> Path:
+        """The SuperLink's process number, while it runs."""
+        return self.path / "superlink.pid"
+
+    @property
     def audit(self) -> Path:
         """Who called, and who decided what."""
         return self.path / "audit.jsonl"

@@ -31,7 +31,7 @@ from server.superlink import LOOPBACK, SuperLink, last_words
 _log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.2
-_WATCH_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
 _RESTART_WINDOW_SECONDS = 600.0
 
 

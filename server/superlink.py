@@ -8,11 +8,15 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import time
 from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
 from common.errors import ConfigError
+from common.files import write_durably
+from common.private_files import PRIVATE_FILE
+from common.processes import PROC, family_of
 from server.home import CoordinatorHome
 
 LOOPBACK = "127.0.0.1"
@@ -27,7 +31,7 @@ class SuperLink:
     Guarantees:
         It listens on loopback only: its Control and Runtime APIs let in whoever reaches them. Run-time installation of
         dependencies, telemetry and the look for updates are off. It and all that it started are gone when `stop`
-        returns.
+        returns. One that was left behind, because the process that had started it was killed, is ended first.
 
     Args:
         home: The coordinator's home: certificates, database, log.
@@ -38,6 +42,7 @@ class SuperLink:
     """
 
     def __init__(self, home: CoordinatorHome, port: int) -> None:
+        _end_left_behind(home)
         _refuse_taken(port)
         self._home = home
         self._log = home.superlink_log.open("ab")
@@ -47,9 +52,10 @@ class SuperLink:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            # A group of its own, so that what it starts can be ended with it.
+            # Ctrl-C in a terminal is for our process, which then ends this one in order.
             start_new_session=True,
         )
+        write_durably(home.superlink_process, str(self._process.pid).encode("ascii"), mode=PRIVATE_FILE)
 
     @property
     def pid(self) -> int:
@@ -66,19 +72,18 @@ class SuperLink:
 
         Its state is in the database, and safe against a kill.
         """
+        # What it has started leads sessions of its own, and would only notice after a while that it is gone.
+        family = family_of(self._process.pid)
         try:
             self._process.terminate()
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            self._end_group()
+            _kill(family)
             self._process.wait()
             self._log.close()
-
-    def _end_group(self) -> None:
-        with suppress(ProcessLookupError):  # when nobody is left
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._home.superlink_process.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -124,9 +129,30 @@ def _environment(home: CoordinatorHome) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
+        "FLWR_LOG_LEVEL": "WARNING",  # a line for each call would fill the disk
     }
     # Nothing of another Flower in this account is read or written.
     return {**os.environ, **quiet, "FLWR_HOME": str(home.flower), "PATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def _end_left_behind(home: CoordinatorHome) -> None:
+    """End the SuperLink of this home whose own coordinator was killed; nothing else has its database on its line."""
+    try:
+        pid = int(home.superlink_process.read_text(encoding="ascii"))
+        line = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return
+    if os.fsencode(home.superlink_database) in line:
+        _kill(family_of(pid))
+        deadline = time.monotonic() + _STOP_SECONDS
+        while (PROC / str(pid)).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _kill(pids: frozenset[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _refuse_taken(port: int) -> None:
