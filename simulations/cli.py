@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from common.command_line import findings_table, outer_door, say, stderr, stdout, tally
 from common.config_file import read_toml
-from common.errors import CloisterError, ConfigError, UsageError
-from common.findings import Finding
+from common.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from simulations.federation import Engine
@@ -38,8 +32,6 @@ app = typer.Typer(
     ),
 )
 
-_PIPE_COLUMNS = 200
-_COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 _PACKAGED = Path(__file__).parent / "scenarios"
 
 
@@ -131,13 +123,13 @@ def run(
         )
     chosen = _engine(engine, workers, ray_address)
     if resume is not None:
-        finished = resume_run(resume, _stderr(), chosen)
+        finished = resume_run(resume, stderr(), chosen)
     else:
-        finished = start_run(_open(scenario or "", overrides, data, output), _stderr(), chosen)
+        finished = start_run(_open(scenario or "", overrides, data, output), stderr(), chosen)
     if as_json:
         print((finished.folder / "results.json").read_text(encoding="utf-8"))
     else:
-        _stdout().print(finished.summary, highlight=False, soft_wrap=True)
+        stdout().print(finished.summary, soft_wrap=True)
 
 
 @app.command()
@@ -151,8 +143,8 @@ def check(
     if as_json:
         print(json.dumps([vars(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
-        _stdout().print(_findings_table(findings))
-        _stdout().print(_tally(findings), highlight=False)
+        stdout().print(findings_table(findings))
+        stdout().print(f"\n{tally(findings)}")
     if any(finding.level == "fail" for finding in findings):
         raise ConfigError("the scenario does not fit", hint="mend the lines marked fail")
 
@@ -181,12 +173,33 @@ def compare(
     from simulations.compare import compare_arms
 
     asked = _open(scenario, overrides, data, output)
-    comparison = compare_arms(asked, seeds, tuple(epsilons or ()), _stderr(), tuple(arms or ()))
+    comparison = compare_arms(asked, seeds, tuple(epsilons or ()), stderr(), tuple(arms or ()))
     if as_json:
         print((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
     else:
-        _stdout().print(comparison.table)
-        _stdout().print(f"table and picture: {comparison.folder}", highlight=False, soft_wrap=True)
+        stdout().print(comparison.table)
+        stdout().print(f"table and picture: {comparison.folder}", soft_wrap=True)
+
+
+@app.command()
+def notes(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is not there.", show_default=False)
+    ],
+    hospitals: Annotated[int, typer.Option("--hospitals", min=1, max=1000, help="So many, of four kinds in turn.")] = 3,
+    patients: Annotated[int, typer.Option("--patients", min=2, help="Of each hospital, with 1 to 8 notes each.")] = 400,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same notes.")] = 1,
+) -> None:
+    """Write synthetic clinical notes, nobody's data, for trying things: a CSV file a hospital, and two public ones.
+
+    Example: `cloister-simulate notes notes --hospitals 3`
+    """
+    from simulations.notes import NotesConfig, write_notes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in write_notes(folder, NotesConfig(hospitals=hospitals, patients_per_hospital=patients), seed):
+        print(path)
+    say("columns patient_id, text and label; labels no_reaction and reaction")
 
 
 def _engine(name: EngineName, workers: int | None, ray_address: str | None) -> Engine | None:
@@ -237,59 +250,8 @@ def find_scenario(name: str) -> Path:
     return Path(name)
 
 
-def _findings_table(findings: tuple[Finding, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for finding in findings:
-        mend = f"\n[dim]mend: {escape(finding.mend)}[/dim]" if finding.mend and finding.level != "pass" else ""
-        colour = _COLOURS[finding.level]
-        table.add_row(f"[{colour}]{finding.level}[/{colour}]", escape(finding.subject), escape(finding.sentence) + mend)
-    return table
-
-
-def _tally(findings: tuple[Finding, ...]) -> str:
-    counts = Counter(finding.level for finding in findings)
-    return f"\n{counts['pass']} pass, {counts['warn']} warn, {counts['fail']} fail"
-
-
-def _stdout() -> Console:
-    # In a pipe nobody's window is 80 columns wide, and folded lines cannot be searched.
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
-
-
-def _stderr() -> Console:
-    return Console(stderr=True)
-
-
-def show_error(error: CloisterError, console: Console) -> None:
-    """One sentence, every problem, the next step."""
-    console.print(f"[red]error:[/red] {escape(error.message)}", highlight=False, soft_wrap=True)
-    for problem in error.problems if isinstance(error, ConfigError) else ():
-        console.print(f"  - {escape(str(problem))}", highlight=False, soft_wrap=True)
-        if problem.hint:
-            console.print(f"    [dim]hint:[/dim] {escape(problem.hint)}", highlight=False, soft_wrap=True)
-    if error.hint:
-        console.print(f"[dim]hint:[/dim] {escape(error.hint)}", highlight=False, soft_wrap=True)
-
-
 def main() -> None:
     """The outer door: every error leaves as one sentence and an exit code."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    try:
-        app()
-    except CloisterError as error:
-        show_error(error, _stderr())
-        raise SystemExit(error.exit_code) from None
-    except Exception as error:
-        if os.environ.get("CLOISTER_DEBUG") == "1":
-            raise
-        unexpected = CloisterError(
-            f"something went wrong that Cloister did not expect: {type(error).__name__}",
-            hint="CLOISTER_DEBUG=1 shows where; its output may quote data, so keep it to yourself",
-        )
-        show_error(unexpected, _stderr())
-        raise SystemExit(1) from None
+    outer_door(app)

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("--resume", "--set", "--data", "--output", "--engine", "--workers", "--ray-address", "--json"),
     "check": ("--set", "--data", "--json"),
     "compare": ("--seeds", "--epsilon", "--set", "--data", "--output", "--json"),
+    "notes": ("--hospitals", "--patients", "--seed"),
 }
 
 
@@ -384,3 +385,11 @@ def test_an_output_folder_that_cannot_be_made_is_one_sentence(cli, scenario: Pat
         assert done.code == 3
         assert f"output folder {output} cannot be used: {name}" in done.err
         assert "--output" in done.err
+
+
+def test_notes_are_written_as_files_that_sites_read(cli, tmp_path: Path) -> None:
+    done = cli("notes", tmp_path / "new", "--hospitals", 2, "--patients", 3)
+    names = ["hospital-1.csv", "hospital-2.csv", "validation.csv", "test.csv"]
+    assert done.code == 0
+    assert done.out.split() == [str(tmp_path / "new" / name) for name in names]
+    assert all((tmp_path / "new" / name).read_text().startswith("patient_id,text,label\n") for name in names)
