@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
@@ -22,7 +23,7 @@ from client.enrolment import Pinned
 from client.home import SiteHome
 from client.keys import node_key
 from common.errors import AccessError, ConfigError, ProtocolError, TransportError
-from common.flower import CallError, Channel, pack, unpack_record
+from common.flower import MESSAGE_TYPE, CallError, Channel, pack, record_of, unpack
 
 from flwr.app import Message  # isort: skip
 from flwr.app.message import remove_content_from_message  # isort: skip
@@ -54,16 +55,18 @@ from flwr.supercore.date import now  # isort: skip
 from flwr.supercore.inflatable.inflatable_object import (  # isort: skip
     get_all_nested_objects,
     get_object_tree,
-    iterate_object_tree,
     no_object_id_recompute,
 )
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message  # isort: skip
 
+_log = structlog.get_logger()
+
 HEARTBEAT_SECONDS: float = HEARTBEAT_DEFAULT_INTERVAL
 """The SuperLink takes a node for gone that was silent for longer."""
 
-_PARTS = 3
-"""A message of ours is three objects: the message, its content, and the one record in it."""
+_FLEET = "/v1/fleet"
+_HEAD_BYTES = 1 << 16
+"""The longest answer that is no part of a message: metadata, and a tree of three names."""
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS = 0.01
 _UNKNOWN_NODE = frozenset({401, 403, 404})
@@ -89,10 +92,12 @@ class FleetLink:
 
     Guarantees:
         It calls out and never listens. It asks for messages, their parts, and nothing else; no code bundle is asked
-        for. An answer from the other side is bounded in length and number of parts before it is read.
+        for. An answer from the other side is bounded in length and number of parts before it is read. Whatever is in
+        an answer, it is a `Delivery`, nothing, or a `TransportError`.
 
     Edge cases:
-        A message whose parts are still on their way to the SuperLink is waited for up to a minute.
+        A message whose parts are still on their way to the SuperLink is waited for up to a minute. A message that is
+        none of ours is left unanswered, and noted in the log.
 
     Args:
         address: HOST:PORT of the coordinator.
@@ -152,16 +157,31 @@ class FleetLink:
             raise TransportError("the SuperLink does not know this node any more", hint="it connects again by itself")
 
     def receive(self) -> Delivery | None:
-        """The next message for this node, or None.
+        """The next message for this node; None where there is none, or none of ours.
 
         Raises:
-            ProtocolError: When it is no message of ours.
             TransportError: When the other side cannot be reached, or its parts do not come.
         """
         answer = self._call("pull-messages", PullMessagesRequest(node=self._node), PullMessagesResponse)
         if not answer.messages_list:
             return None
-        message, tree = message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+        try:
+            return self._delivery(answer)
+        except ProtocolError as error:
+            _log.warning("message ignored", reason=error.message)
+            return None
+
+    def _delivery(self, answer: PullMessagesResponse) -> Delivery:
+        if len(answer.message_object_trees) != len(answer.messages_list):
+            raise ProtocolError("a message must come with the tree of its parts")
+        head, tree = answer.messages_list[0], answer.message_object_trees[0]
+        if head.metadata.message_type != MESSAGE_TYPE:
+            raise ProtocolError("a message must be of our own type")
+        # Of the head only the metadata count, which name whom the answer goes to; Flower wants some content.
+        head.ClearField("error")
+        head.content.Clear()
+        head.content.SetInParent()
+        message = message_from_proto(head)
         return Delivery(message, self._envelope(message.metadata.run_id, tree))
 
     def reply(self, delivery: Delivery, envelope: bytes) -> None:
@@ -174,9 +194,10 @@ class FleetLink:
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
             answer = self._announce(reply)
-            parts = get_all_nested_objects(reply)
-            for object_id in answer.objects_to_push:
-                self._push(reply.metadata.run_id, answer.session_id, object_id, parts[object_id].deflate())
+            wanted = set(answer.objects_to_push)
+            for object_id, part in get_all_nested_objects(reply).items():
+                if object_id in wanted:
+                    self._push(reply.metadata.run_id, answer.session_id, object_id, part.deflate())
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""
@@ -192,21 +213,16 @@ class FleetLink:
 
     def _envelope(self, run_id: int, tree: ObjectTree) -> bytes:
         """The one record of a message. Its head came with the call, and the part between them only names the record."""
-        parts = list(iterate_object_tree(tree))
-        leaves = [part.object_id for part in parts if not part.children]
-        if len(parts) != _PARTS or len(leaves) != 1:
-            raise ProtocolError("a message must hold one sealed envelope and nothing else")
-        record = self._pull(run_id, leaves[0])
+        record = self._pull(run_id, record_of(tree))
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=run_id, message_object_id=tree.object_id)
         self._call("confirm-message-received", request, ConfirmMessageReceivedResponse)
-        return unpack_record(record)
+        return unpack(record)
 
     def _pull(self, run_id: int, name: str) -> bytes:
         deadline = time.monotonic() + _OBJECT_SECONDS
         while time.monotonic() < deadline:
-            answer = self._call(
-                "pull-object", PullObjectRequest(node=self._node, run_id=run_id, object_id=name), PullObjectResponse
-            )
+            request = PullObjectRequest(node=self._node, run_id=run_id, object_id=name)
+            answer = self._channel.call(f"{_FLEET}/pull-object", request, PullObjectResponse)
             if not answer.object_found:
                 break
             if answer.object_available:
@@ -234,7 +250,7 @@ class FleetLink:
     # --- calls ---
 
     def _call(self, name: str, request: Protobuf, kind: type[Answer]) -> Answer:
-        return self._channel.call(f"/v1/fleet/{name}", request, kind)
+        return self._channel.call(f"{_FLEET}/{name}", request, kind, _HEAD_BYTES)
 
     def _signed_headers(self) -> Mapping[str, str]:
         stamp = now().isoformat()

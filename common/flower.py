@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import httpx
 
-from common.errors import AccessError, ProtocolError, TransportError
+from common.errors import AccessError, ConfigError, ProtocolError, TransportError
 
 ENVIRONMENT: Mapping[str, str] = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -28,6 +33,8 @@ ENVIRONMENT: Mapping[str, str] = {
 os.environ.update(ENVIRONMENT)
 
 from flwr.app import ConfigRecord, RecordDict  # noqa: E402
+from flwr.proto.message_pb2 import ObjectTree  # noqa: E402
+from flwr.supercore.constant import HEAD_BODY_DIVIDER  # noqa: E402
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata  # noqa: E402
 from google.protobuf.message import DecodeError, Message  # noqa: E402
 
@@ -36,8 +43,18 @@ MESSAGE_TYPE = "query.cloister"
 
 MEDIA_TYPE = "application/protobuf"
 
+_PARTS = 3
 _RECORD, _FIELD = "cloister", "envelope"
+# In Flower's ConfigRecord: the only item, its key, its value, and bytes as the value; each a tag of protobuf.
+_ITEM, _VALUE, _BYTES = 0x0A, 0x12, 0x32
+_KEY = b"\x0a\x08" + _FIELD.encode("ascii")
+_VARINT_BYTES = 5
 _ROOM = 1 << 20
+_ERROR_BYTES = 1 << 16
+"""Of an answer that is an error no more is read: all that counts in it is Flower's code."""
+_CODES = 100_000
+_WHOLE_CALL = 20
+"""A whole call may take so many times as long as one wait: 64 MiB in ten minutes, by default."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -47,36 +64,51 @@ def pack(envelope: bytes) -> RecordDict:
     return RecordDict({_RECORD: ConfigRecord({_FIELD: envelope})})
 
 
-def unpack(content: RecordDict) -> bytes:
-    """The bytes that `pack` put in.
+def unpack(record: bytes) -> bytes:
+    """The bytes that `pack` put in, from Flower's serialised record.
 
-    Raises:
-        ProtocolError: When the content is anything else.
-    """
-    record = content.get(_RECORD) if list(content) == [_RECORD] else None
-    if not isinstance(record, ConfigRecord):
-        raise _unfit()
-    return _envelope_in(record)
-
-
-def unpack_record(data: bytes) -> bytes:
-    """The bytes that `pack` put in, from Flower's serialised record alone.
+    Guarantees:
+        Reads a record of one field as Flower writes it, and builds nothing else from the bytes: a record of millions of
+        small fields would take a hundred times its length in memory.
 
     Raises:
         ProtocolError: When it is anything else.
     """
-    try:
-        record = ConfigRecord.inflate(data)
-    except (ValueError, TypeError, DecodeError):
-        raise _unfit() from None
-    return _envelope_in(record)
-
-
-def _envelope_in(record: ConfigRecord) -> bytes:
-    envelope = record.get(_FIELD) if list(record) == [_FIELD] else None
-    if not isinstance(envelope, bytes):
+    head, _, body = record.partition(HEAD_BODY_DIVIDER)
+    if head != b"ConfigRecord  %d" % len(body):
         raise _unfit()
-    return envelope
+    item = _only_field(memoryview(body), _ITEM)
+    if bytes(item[: len(_KEY)]) != _KEY:
+        raise _unfit()
+    return bytes(_only_field(_only_field(item[len(_KEY) :], _VALUE), _BYTES))
+
+
+def record_of(tree: ObjectTree) -> str:
+    """The name of the one record in a message, by the tree of its parts: message, content, record.
+
+    Raises:
+        ProtocolError: When the tree has more parts, or fewer.
+    """
+    for _ in range(_PARTS - 1):
+        if len(tree.children) != 1:
+            raise _unfit()
+        tree = tree.children[0]
+    if tree.children:
+        raise _unfit()
+    return str(tree.object_id)
+
+
+def _only_field(data: memoryview, tag: int) -> memoryview:
+    """What is in a protobuf message of one field that has a length; the message ends where the field does."""
+    length, start = 0, 1
+    for place, byte in enumerate(data[1 : 1 + _VARINT_BYTES]):
+        length |= (byte & 0x7F) << 7 * place
+        start += 1
+        if byte < 0x80:
+            break
+    if data[:1] != bytes([tag]) or start + length != len(data):
+        raise _unfit()
+    return data[start:]
 
 
 def _unfit() -> ProtocolError:
@@ -101,8 +133,14 @@ class Channel:
     """Flower's protobuf calls over one HTTPS connection pool.
 
     Guarantees:
-        One host and port is talked to, whatever it answers: redirects are not followed. The other side must show a
-        certificate of the given authority. An answer longer than the limit is cut off.
+        One host and port is talked to, whatever it answers: redirects are not followed, and nothing that one answer
+        sets goes out with the next call. The other side must show a certificate of the given authority. An answer
+        longer than the limit is cut off, and so is one that comes too slowly to be whole in 20 times the wait.
+        Whatever the bytes of an answer, `call` returns one message or raises one of its errors.
+
+    Edge cases:
+        Calls may be made from several threads; one that takes too long ends the others too, and the next one connects
+        again.
 
     Args:
         address: HOST:PORT.
@@ -112,6 +150,10 @@ class Channel:
         limit_bytes: The longest answer.
         timeout_seconds: For each wait on the network.
         proxy: HOST:PORT of an HTTP proxy; empty for none; None for what HTTPS_PROXY and NO_PROXY say.
+
+    Raises:
+        ConfigError: When those variables name no HTTP proxy.
+        TransportError: When the authority is none.
     """
 
     def __init__(  # noqa: PLR0913 - each of them is one decision about the network
@@ -134,34 +176,41 @@ class Channel:
             "accept-encoding": "identity",
             **dict(RuntimeVersionMetadata.from_local_component(component).as_metadata()),
         }
-        self._client = httpx.Client(
-            base_url=f"https://{address}",
-            verify=_trusting(authority),
-            timeout=timeout_seconds,
-            follow_redirects=False,
-            trust_env=proxy is None,
-            proxy=f"http://{proxy}" if proxy else None,
-        )
+        self._patience_seconds = _WHOLE_CALL * timeout_seconds
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        trusted = _trusting(authority)
+        try:
+            self._client = httpx.Client(
+                base_url=f"https://{address}",
+                verify=trusted,
+                timeout=timeout_seconds,
+                follow_redirects=False,
+                trust_env=proxy is None,
+                proxy=f"http://{proxy}" if proxy else None,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        except (httpx.InvalidURL, ValueError, ImportError):
+            raise ConfigError(
+                "HTTPS_PROXY, ALL_PROXY or NO_PROXY in the environment cannot be used",
+                hint="they must name an HTTP proxy as http://HOST:PORT, and hosts; or set `network.proxy`",
+            ) from None
 
-    def call(self, path: str, request: Message, kind: type[Answer]) -> Answer:
+    def call(self, path: str, request: Message, kind: type[Answer], limit_bytes: int | None = None) -> Answer:
         """Post one message and read the answer.
+
+        Args:
+            path: Of the call.
+            request: What is posted.
+            kind: Of the answer.
+            limit_bytes: The longest answer to this call, where less than the channel's limit will do.
 
         Raises:
             CallError: When the other side answers with an error, or with something that is no such message.
-            TransportError: When it cannot be reached, or shows another certificate.
+            TransportError: When it cannot be reached, takes too long, or shows another certificate.
         """
-        try:
-            with self._client.stream(
-                "POST",
-                path,
-                content=request.SerializeToString(deterministic=True),
-                headers={**self._fixed, **self._headers()},
-            ) as response:
-                content = self._read(response)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
-        if response.status_code != httpx.codes.OK:
-            raise self._refused(response.status_code, content)
+        status, content = self._post(path, request.SerializeToString(deterministic=True), limit_bytes or self._limit)
+        if status != httpx.codes.OK:
+            raise self._refused(status, content)
         try:
             answer: Answer = kind.FromString(content)
         except DecodeError:
@@ -172,15 +221,51 @@ class Channel:
         """Close the connections."""
         self._client.close()
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _post(self, path: str, body: bytes, limit: int) -> tuple[int, bytes]:
+        headers, extensions = {**self._fixed, **self._headers()}, {"trace": self._note_socket}
+        try:
+            with (
+                self._watched(),
+                self._client.stream("POST", path, content=body, headers=headers, extensions=extensions) as response,
+            ):
+                return response.status_code, self._read(response, limit)
+        # httpx says of a closed client by RuntimeError alone: `close` may come while another thread calls.
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
+            raise self._unreachable(error) from None
+
+    def _read(self, response: httpx.Response, limit: int) -> bytes:
+        is_error = response.status_code != httpx.codes.OK
         content = bytearray()
         for part in response.iter_raw():
             content += part
-            if len(content) > self._limit:
-                raise CallError(f"{self._address} answered with more than {self._limit} bytes")
+            if is_error and len(content) > _ERROR_BYTES:
+                return b""
+            if len(content) > limit:
+                raise CallError(f"{self._address} answered with more than {limit} bytes")
         return bytes(content)
 
-    def _unreachable(self, error: httpx.HTTPError) -> TransportError:
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End what is read or written inside when it takes too long: a timeout of httpx is for one wait only."""
+        watch = threading.Timer(self._patience_seconds, self._cut_off)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._sockets):
+            # Not closed here: its number could be another file's a moment later, and the reading thread is at it.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
+
+    def _unreachable(self, error: Exception) -> TransportError:
         reason = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return AccessError(
@@ -203,7 +288,7 @@ def _trusting(authority: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=authority)
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError, TypeError):
         raise TransportError(
             "the certificate authority is not a PEM certificate", hint="accept the coordinator's invitation again"
         ) from None
@@ -213,6 +298,6 @@ def _trusting(authority: str) -> ssl.SSLContext:
 def _flower_code(content: bytes) -> int:
     try:
         code = json.loads(content)["code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return 0
-    return code if isinstance(code, int) else 0
+    return code if type(code) is int and 0 < code < _CODES else 0

@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import structlog
 
 from common.errors import ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, pack, unpack
+from common.flower import MESSAGE_TYPE, pack, record_of, unpack
 from server.config import WaitingConfig, load_coordinator_config
 from server.control import control_of
 from server.enrolment import EnrolledSite
@@ -21,7 +22,10 @@ from server.pacing import Patience
 
 from flwr.app import Context, Message  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest  # isort: skip
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
+from flwr.superlink.grid import HttpGrid  # isort: skip
 
 _log = structlog.get_logger()
 
@@ -43,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
     launch(
         home,
         str(config["plan"]),
-        lambda sites, waiting: GridTransport(grid, _nodes_of(home, sites), waiting),
+        lambda sites, waiting: GridTransport(cast(HttpGrid, grid), _nodes_of(home, sites), waiting),
         resume=config["resume"] == "yes",
         wait_for_all=config["enough"] != "yes",
     )
@@ -65,9 +69,10 @@ class GridTransport:
 
     Guarantees:
         An exchange ends when every site has answered or `patience` has run out, whatever comes in. Answers to earlier
-        exchanges are never asked for.
+        exchanges are never asked for. No answer raises, whatever its bytes.
 
     Edge cases:
+        A site that announces an answer and does not send it is one that is silent: the others are heard meanwhile.
         An order to a site that is away waits at the SuperLink until the exchange is over. Orders are held a few at a
         time: no more are added once they have `_BATCH_BYTES`.
 
@@ -77,7 +82,7 @@ class GridTransport:
         waiting: Pauses between two looks.
     """
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int], waiting: WaitingConfig) -> None:
+    def __init__(self, grid: HttpGrid, nodes: Mapping[str, int], waiting: WaitingConfig) -> None:
         self._grid = grid
         self._nodes = dict(nodes)
         self._waiting = waiting
@@ -93,24 +98,16 @@ class GridTransport:
         if unknown:
             raise TransportError(f"site {unknown[0]} has no node", hint="is it enrolled, and the service running?")
         started, enough_since, answered = time.monotonic(), None, 0
-        waiting_for = self._push(orders)
+        mailbox = _Mailbox(self._grid, self._push(orders))
         pause = self._waiting.least_poll_seconds
-        while waiting_for and time.monotonic() < self.patience.deadline(started, enough_since):
+        while mailbox.expects and time.monotonic() < self.patience.deadline(started, enough_since):
             time.sleep(pause)
             pause = min(pause * _GROWTH, self._waiting.most_poll_seconds)
-            for site, envelope in self._pull(waiting_for):
+            for site, envelope in mailbox.look():
                 answered += 1
                 if answered == self.patience.enough:
                     enough_since = time.monotonic()
                 pause = self._waiting.least_poll_seconds
-                yield site, envelope
-
-    def _pull(self, waiting_for: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Answers that have come since the last look; their messages are no longer waited for."""
-        for reply in self._grid.pull_messages(list(waiting_for)):
-            site = waiting_for.pop(reply.metadata.reply_to_message_id, "")
-            envelope = _envelope_of(reply)
-            if site and envelope is not None:
                 yield site, envelope
 
     def _push(self, orders: Mapping[str, bytes]) -> dict[str, str]:
@@ -141,12 +138,72 @@ def _batches(orders: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
         yield batch
 
 
-def _envelope_of(reply: Message) -> bytes | None:
-    if not reply.has_content():
-        _log.warning("answer without content", reason=str(reply.error.reason if reply.has_error() else ""))
-        return None
+class _Mailbox:
+    """The answers to one exchange's orders: those that are waited for, and those that are announced and on their way.
+
+    Flower's `pull_messages` waits for minutes for a part that was announced and is never sent, and raises on a part
+    that is not what it says, when the others' answers are already taken from the SuperLink: one site could end every
+    run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads.
+
+    Args:
+        grid: Flower's.
+        sent: Site by the id of the message that holds its order.
+    """
+
+    def __init__(self, grid: HttpGrid, sent: Mapping[str, str]) -> None:
+        self._calls = grid._runtime_client  # noqa: SLF001 - tests/client/test_app.py looks whether it is still there
+        self._node, self._run_id = grid.node, grid.run.run_id
+        self._silent = dict(sent)
+        self._announced: dict[str, tuple[str, str]] = {}
+
+    @property
+    def expects(self) -> bool:
+        """Whether an answer may still come."""
+        return bool(self._silent or self._announced)
+
+    def look(self) -> Iterator[tuple[str, bytes]]:
+        """Answers that are whole since the last look."""
+        if self._silent:
+            self._hear()
+        for message_id, (site, record_id) in list(self._announced.items()):
+            part = self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
+            if part.object_found and not part.object_available:
+                continue
+            del self._announced[message_id]
+            self._confirm(message_id)
+            envelope = _envelope_in(part.object_content, site)
+            if envelope is not None:
+                yield site, envelope
+
+    def _hear(self) -> None:
+        """Take note of who has begun to answer; an order has one answer."""
+        answer = self._calls.PullMessages(PullAppMessagesRequest(message_ids=list(self._silent)))
+        for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            site = self._silent.pop(head.metadata.reply_to_message_id, "")
+            record_id = _record_of(tree, site, str(head.error.reason))
+            if site and record_id:
+                self._announced[head.metadata.message_id] = (site, record_id)
+            else:
+                self._confirm(head.metadata.message_id)
+
+    def _confirm(self, message_id: str) -> None:
+        """Tell the SuperLink that it may forget a message."""
+        self._calls.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=self._node, run_id=self._run_id, message_object_id=message_id)
+        )
+
+
+def _record_of(tree: ObjectTree, site: str, reason: str) -> str:
     try:
-        return unpack(reply.content)
+        return record_of(tree)
     except ProtocolError as error:
-        _log.warning("answer ignored", reason=error.message)
+        _log.warning("answer ignored", site=site, reason=reason or error.message)
+        return ""
+
+
+def _envelope_in(record: bytes, site: str) -> bytes | None:
+    try:
+        return unpack(record)
+    except ProtocolError as error:
+        _log.warning("answer ignored", site=site, reason=error.message)
         return None

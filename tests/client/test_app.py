@@ -1,0 +1,340 @@
+"""What the node's link, the coordinator's grid and its control need of Flower, by name; and a link against liars."""
+
+import inspect
+import re
+from base64 import b64decode
+from contextlib import ExitStack
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from flwr.app import ConfigRecord
+from flwr.app.message import remove_content_from_message
+from flwr.common import constant
+from flwr.common.serde import message_to_proto
+from flwr.proto import control_pb2, fleet_pb2, heartbeat_pb2, message_pb2, runtime_pb2
+from flwr.proto.error_pb2 import Error
+from flwr.supercore import constant as core
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, iterate_object_tree
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
+from flwr.supercore.protobuf.translation import PROTOBUF_MEDIA_TYPE, PROTOBUF_REQUEST_TYPES
+from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
+from flwr.superlink.grid import HttpGrid
+from flwr.superlink.main import create_app
+from flwr.superlink.routers.control.router import router as control
+from flwr.superlink.routers.fleet import node_auth
+from flwr.superlink.routers.fleet.router import router as fleet
+
+import client.app
+import common.flower
+import server.app
+import server.control
+from client.app import open_link
+from client.config import NetworkConfig
+from client.enrolment import read_pinned
+from common.errors import AccessError, ConfigError
+from common.flower import record_of, unpack
+from server.gateway_rules import FLEET_PATHS
+from tests import fleet_play
+from tests.evil_server import evil_server, proxy
+from tests.federation_play import make_federation
+from tests.fleet_play import ENVELOPE, Coordinator, instruction
+
+# --- the contract with Flower ----------------------------------------------------------------------------------------
+
+CALLS = {
+    "/v1/fleet/activate-node": (fleet_pb2.ActivateNodeRequest, fleet_pb2.ActivateNodeResponse),
+    "/v1/fleet/deactivate-node": (fleet_pb2.DeactivateNodeRequest, fleet_pb2.DeactivateNodeResponse),
+    "/v1/fleet/send-node-heartbeat": (
+        heartbeat_pb2.SendNodeHeartbeatRequest,
+        heartbeat_pb2.SendNodeHeartbeatResponse,
+    ),
+    "/v1/fleet/pull-messages": (fleet_pb2.PullMessagesRequest, fleet_pb2.PullMessagesResponse),
+    "/v1/fleet/push-messages": (fleet_pb2.PushMessagesRequest, fleet_pb2.PushMessagesResponse),
+    "/v1/fleet/pull-object": (message_pb2.PullObjectRequest, message_pb2.PullObjectResponse),
+    "/v1/fleet/push-object": (message_pb2.PushObjectRequest, message_pb2.PushObjectResponse),
+    "/v1/fleet/confirm-message-received": (
+        message_pb2.ConfirmMessageReceivedRequest,
+        message_pb2.ConfirmMessageReceivedResponse,
+    ),
+    "/v1/control/list-nodes": (control_pb2.ListNodesRequest, control_pb2.ListNodesResponse),
+    "/v1/control/register-node": (control_pb2.RegisterNodeRequest, control_pb2.RegisterNodeResponse),
+    "/v1/control/unregister-node": (control_pb2.UnregisterNodeRequest, control_pb2.UnregisterNodeResponse),
+    "/v1/control/start-run": (control_pb2.StartRunRequest, control_pb2.StartRunResponse),
+    "/v1/control/list-runs": (control_pb2.ListRunsRequest, control_pb2.ListRunsResponse),
+    "/v1/control/stop-run": (control_pb2.StopRunRequest, control_pb2.StopRunResponse),
+}
+
+FIELDS = {
+    fleet_pb2.ActivateNodeRequest: "public_key heartbeat_interval",
+    fleet_pb2.ActivateNodeResponse: "node_id",
+    fleet_pb2.DeactivateNodeRequest: "node_id",
+    heartbeat_pb2.SendNodeHeartbeatRequest: "node heartbeat_interval",
+    heartbeat_pb2.SendNodeHeartbeatResponse: "success",
+    fleet_pb2.PullMessagesRequest: "node",
+    fleet_pb2.PullMessagesResponse: "messages_list message_object_trees",
+    fleet_pb2.PushMessagesRequest: "node messages_list message_object_trees clientapp_runtime_list",
+    fleet_pb2.PushMessagesResponse: "objects_to_push session_id",
+    message_pb2.PullObjectRequest: "node run_id object_id",
+    message_pb2.PullObjectResponse: "object_found object_available object_content",
+    message_pb2.PushObjectRequest: "node run_id object_id object_content session_id",
+    message_pb2.PushObjectResponse: "stored",
+    message_pb2.ConfirmMessageReceivedRequest: "node run_id message_object_id",
+    message_pb2.ObjectTree: "object_id children",
+    message_pb2.Message: "metadata content error",
+    message_pb2.Metadata: "run_id message_id src_node_id dst_node_id reply_to_message_id ttl created_at",
+    runtime_pb2.PullAppMessagesRequest: "message_ids",
+    runtime_pb2.PullAppMessagesResponse: "messages_list message_object_trees",
+    control_pb2.ListNodesResponse: "nodes_info",
+    control_pb2.RegisterNodeRequest: "public_key",
+    control_pb2.RegisterNodeResponse: "node_id",
+    control_pb2.UnregisterNodeRequest: "node_id",
+    control_pb2.StartRunRequest: "fab override_config",
+    control_pb2.StartRunResponse: "run_id",
+    control_pb2.ListRunsRequest: "run_id",
+    control_pb2.ListRunsResponse: "run_dict",
+    control_pb2.StopRunRequest: "run_id",
+    control_pb2.StopRunResponse: "success",
+    Error: "reason",
+}
+
+IMPORTS = {
+    common.flower: {
+        "flwr.app": "ConfigRecord RecordDict",
+        "flwr.proto.message_pb2": "ObjectTree",
+        "flwr.supercore.constant": "HEAD_BODY_DIVIDER",
+        "flwr.supercore.runtime_version_compatibility": "RuntimeVersionMetadata",
+    },
+    client.app: {
+        "flwr.app": "Message",
+        "flwr.app.message": "remove_content_from_message",
+        "flwr.common.constant": "HEARTBEAT_DEFAULT_INTERVAL TIMESTAMP_HEADER",
+        "flwr.common.serde": "message_from_proto message_to_proto",
+        "flwr.proto.fleet_pb2": "ActivateNodeRequest ActivateNodeResponse DeactivateNodeRequest DeactivateNodeResponse "
+        "PullMessagesRequest PullMessagesResponse PushMessagesRequest PushMessagesResponse",
+        "flwr.proto.heartbeat_pb2": "SendNodeHeartbeatRequest SendNodeHeartbeatResponse",
+        "flwr.proto.message_pb2": "ConfirmMessageReceivedRequest ConfirmMessageReceivedResponse ObjectTree "
+        "PullObjectRequest PullObjectResponse PushObjectRequest PushObjectResponse",
+        "flwr.proto.node_pb2": "Node",
+        "flwr.supercore.constant": "FLEET_HTTP_PUBLIC_KEY_HEADER FLEET_HTTP_SIGNATURE_HEADER",
+        "flwr.supercore.date": "now",
+        "flwr.supercore.inflatable.inflatable_object": "get_all_nested_objects get_object_tree no_object_id_recompute",
+        "flwr.supercore.primitives.asymmetric": "public_key_to_bytes sign_message",
+    },
+    server.app: {
+        "flwr.app": "Context Message",
+        "flwr.clientapp": "ClientApp",
+        "flwr.proto.message_pb2": "ConfirmMessageReceivedRequest ObjectTree PullObjectRequest",
+        "flwr.proto.runtime_pb2": "PullAppMessagesRequest",
+        "flwr.serverapp": "Grid ServerApp",
+        "flwr.superlink.grid": "HttpGrid",
+    },
+    server.control: {
+        "flwr.cli.build": "build_fab_from_files",
+        "flwr.common.serde": "user_config_to_proto",
+        "flwr.proto.control_pb2": "ListNodesRequest ListNodesResponse ListRunsRequest ListRunsResponse "
+        "RegisterNodeRequest RegisterNodeResponse StartRunRequest StartRunResponse StopRunRequest StopRunResponse "
+        "UnregisterNodeRequest UnregisterNodeResponse",
+        "flwr.proto.fab_pb2": "Fab",
+    },
+}
+_IMPORT = re.compile(r"^from (flwr\S*) import (?:\(([^)]*)\)|([^#\n]*))", re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", IMPORTS, ids=lambda module: module.__name__)
+def test_these_names_are_imported_from_flower_and_no_others(module):
+    source = Path(inspect.getfile(module)).read_text(encoding="utf-8")
+    found: dict[str, set[str]] = {}
+    for place, several, one in _IMPORT.findall(source):
+        names = re.sub(r"#.*", "", several or one).replace(",", " ").split()
+        found.setdefault(place, set()).update(names)
+    assert found == {place: set(names.split()) for place, names in IMPORTS[module].items()}
+    assert "import flwr" not in source
+
+
+@pytest.mark.parametrize("message", FIELDS, ids=lambda message: message.__name__)
+def test_flowers_messages_have_the_fields_that_are_used(message):
+    assert set(FIELDS[message].split()) <= set(message.DESCRIPTOR.fields_by_name)
+
+
+@pytest.fixture(scope="module")
+def superlink():
+    """The real SuperLink's app."""
+    return create_app()
+
+
+def test_the_superlink_has_the_paths_that_are_called(superlink):
+    paths = superlink.openapi()["paths"]
+    assert {path for path in CALLS if "post" not in paths.get(path, {})} == set()
+    assert {path for path in CALLS if path.startswith("/v1/fleet/")} <= set(FLEET_PATHS)
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_each_path_takes_and_gives_the_message_that_is_sent_and_read(path):
+    asked, answered = CALLS[path]
+    assert PROTOBUF_REQUEST_TYPES["POST", path] is asked
+    handlers = [route.endpoint for router in (fleet, control) for route in router.routes if route.path == path]
+    assert [get_type_hints(handler)["return"] for handler in handlers] == [answered]
+    assert PROTOBUF_MEDIA_TYPE == common.flower.MEDIA_TYPE
+
+
+def test_node_authentication_reads_these_headers():
+    assert core.FLEET_HTTP_PUBLIC_KEY_HEADER.lower() == "flwr-public-key"
+    assert core.FLEET_HTTP_SIGNATURE_HEADER.lower() == "flwr-signature"
+    assert constant.TIMESTAMP_HEADER.lower() == "flwr-timestamp"
+    source = inspect.getsource(node_auth.authenticate_node)
+    for name in ("FLEET_HTTP_PUBLIC_KEY_HEADER", "FLEET_HTTP_SIGNATURE_HEADER", "TIMESTAMP_HEADER"):
+        assert f"request.headers[{name}]" in source
+    assert 'timestamp.encode("ascii"), signature' in source
+
+
+def test_functions_take_what_they_are_given():
+    for function, given in [
+        (HttpGrid.push_messages, "messages"),
+        (get_object_tree, "obj"),
+        (get_all_nested_objects, "obj"),
+        (remove_content_from_message, "message"),
+        (message_to_proto, "message"),
+    ]:
+        assert given in inspect.signature(function).parameters
+    for name in ("_runtime_client", "run"):
+        assert isinstance(inspect.getattr_static(HttpGrid, name), property)
+    calls = inspect.signature(HttpGrid._runtime_client.fget).return_annotation
+    assert calls == "RuntimeHttpClient" or calls.__name__ == "RuntimeHttpClient"
+    for name in ("PullMessages", "PullObject", "ConfirmMessageReceived"):
+        assert list(inspect.signature(getattr(RuntimeHttpClient, name)).parameters) == ["self", "request"]
+    grid = HttpGrid("127.0.0.1:1", token="t")
+    assert grid.node.node_id == constant.SUPERLINK_NODE_ID
+
+
+def test_a_message_of_ours_is_three_parts_and_one_of_them_has_our_bytes():
+    message = instruction()
+    parts = list(iterate_object_tree(get_object_tree(message)))
+    (record,) = [part.object_id for part in parts if not part.children]
+    assert len(parts) == 3
+    assert record == record_of(get_object_tree(message))
+    content = get_all_nested_objects(message)[record].deflate()
+    assert ConfigRecord.inflate(content)["envelope"] == unpack(content) == ENVELOPE
+
+
+# --- a link ---
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A link to a coordinator, and the server behind it."""
+    with ExitStack() as stack:
+        yield lambda coordinator, **options: stack.enter_context(fleet_play.linked(tmp_path, coordinator, **options))
+
+
+def test_a_node_connects_takes_a_message_and_answers_it(linked):
+    coordinator = Coordinator()
+    link, server = linked(coordinator)
+    link.connect()
+    link.heartbeat()
+    delivery = link.receive()
+    assert delivery.envelope == ENVELOPE
+    link.reply(delivery, b"answer")
+    head = coordinator.announced.messages_list[0]
+    assert (head.metadata.src_node_id, head.metadata.dst_node_id, head.metadata.run_id) == (7, 1, 5)
+    assert head.metadata.reply_to_message_id == delivery.message.metadata.message_id
+    assert not head.content.ByteSize()
+    assert coordinator.announced.clientapp_runtime_list == [0.0]
+    record = record_of(coordinator.announced.message_object_trees[0])
+    assert unpack(coordinator.pushed[record][0]) == b"answer"
+    link.close()
+    assert server.paths[-1] == "/v1/fleet/deactivate-node"
+
+
+def test_each_part_is_sent_once_and_nothing_but_parts(linked):
+    coordinator = Coordinator()
+    link, _ = linked(coordinator)
+    link.connect()
+    link.reply(link.receive(), b"answer")
+    assert sorted(len(contents) for contents in coordinator.pushed.values()) == [1, 1, 1]
+    assert "f" * 64 not in coordinator.pushed
+
+
+def test_a_whole_life_asks_for_no_bundle_and_registers_nothing(linked):
+    link, server = linked(Coordinator())
+    link.connect()
+    for _ in range(3):
+        link.heartbeat()
+        link.reply(link.receive(), b"answer")
+    link.close()
+    assert set(server.paths) <= {path for path in CALLS if path.startswith("/v1/fleet/")}
+    assert not {path for path in server.paths if "fab" in path or "register" in path or "run" in path}
+    assert "GetFab" not in Path(inspect.getfile(client.app)).read_text(encoding="utf-8")
+
+
+def test_every_call_is_signed_as_the_superlink_checks_it(linked):
+    link, server = linked(Coordinator())
+    link.connect()
+    link.heartbeat()
+    for asked in server.asked:
+        public = bytes_to_public_key(b64decode(asked.headers["flwr-public-key"], validate=True))
+        stamp = asked.headers["flwr-timestamp"].encode("ascii")
+        assert verify_signature(public, stamp, b64decode(asked.headers["flwr-signature"], validate=True))
+    assert len({asked.headers["flwr-timestamp"] for asked in server.asked}) == 2
+
+
+# --- as the hospital's settings say ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("homes")
+    return make_federation(folder, folder, ("a",)).sites["a"]
+
+
+@pytest.fixture
+def opened(home, tmp_path):
+    """A link opened from a real home, whose pinned address and authority are a server's."""
+
+    def run(settings):
+        with evil_server(tmp_path, Coordinator()) as server:
+            pinned = read_pinned(home)
+            place = {"address": server.address, "ca_certificate": server.authority}
+            invitation = pinned.invitation.model_copy(update=place)
+            link = open_link(home, pinned.model_copy(update={"invitation": invitation}), settings)
+            link.connect()
+            link.close()
+            return server
+
+    return run
+
+
+def test_the_hospitals_proxy_is_the_only_way_out(opened):
+    with proxy() as between:
+        server = opened(NetworkConfig(proxy=between.address))
+        assert set(between.paths) == {server.address}
+
+
+def test_the_pinned_authority_is_trusted_and_no_other(home, tmp_path):
+    with evil_server(tmp_path, Coordinator()) as server:
+        pinned = read_pinned(home)
+        invitation = pinned.invitation.model_copy(update={"address": server.address})
+        link = open_link(home, pinned.model_copy(update={"invitation": invitation}), NetworkConfig())
+        with pytest.raises(AccessError, match="pinned authority did not sign"):
+            link.connect()
+        link.close()
+        assert not server.asked
+
+
+def test_a_further_authority_is_trusted_where_the_hospital_names_one(home, tmp_path):
+    with evil_server(tmp_path, Coordinator()) as server:
+        pinned = read_pinned(home)
+        invitation = pinned.invitation.model_copy(update={"address": server.address})
+        further = NetworkConfig(extra_ca_file=str(tmp_path / "ca.pem"))
+        link = open_link(home, pinned.model_copy(update={"invitation": invitation}), further)
+        link.connect()
+        link.close()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_a_further_authority_that_cannot_be_read_is_one_sentence(home, tmp_path, content):
+    path = tmp_path / "further.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        open_link(home, read_pinned(home), NetworkConfig(extra_ca_file=str(path)))
