@@ -89,7 +89,7 @@ class Play:
         path.write_text(enrol(self.coordinator, self("request").out))
         return path
 
-    def join(self) -> "Play":
+    def join(self) -> Play:
         """Everything up to the pinned coordinator."""
         assert self.init().code == 0
         assert self("accept", self.invite(), "--fingerprint", self.fingerprint).code == 0

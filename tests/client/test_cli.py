@@ -9,6 +9,7 @@ import typer.main
 from client.cli import app
 from tests.site_play import Play, command
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands
 NAMES = (
     "init request accept data doctor review approve withdraw plans start stop pause resume "
@@ -34,8 +35,8 @@ def test_the_page_of_help_names_every_command_and_exit_code() -> None:
     assert all(f"{code} " in text for code in (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 75))
 
 
-def test_the_script_is_declared(root: Path = Path(__file__).parents[2]) -> None:
-    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+def test_the_script_is_declared() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["cloister-site"] == "client.cli:main"
 
 
