@@ -110,6 +110,14 @@ class Inbox:
         """The highest number that was answered; 0 before the first."""
         return self._record.answered
 
+    @property
+    def last_reply(self) -> bytes | None:
+        """The sealed reply to the last request, as it is kept; None where there is none, or it is damaged."""
+        try:
+            return self._record.kept_reply()
+        except IntegrityError:
+            return None
+
     def open(self, request: bytes, limit_bytes: int = ENVELOPE_LIMIT_BYTES) -> Opened:
         """Check a request and take it in.
 

@@ -79,10 +79,12 @@ class Lives:
     killer: Killer
     watch: Watch
     opened: dict[str, tuple[ExitStack, OpenSite]] = field(default_factory=dict)
+    asked: dict[str, bytes] = field(default_factory=dict)
     lived: bool = False
 
     def ask(self, site: str, request: bytes, said: list[bytes]) -> None:
         """Have a site answer; what it has sent stands in `said`, even if it dies right after."""
+        self.asked[site] = request
         with self.killer.inside(site):
             there = self.site(site).site
             answer = there.answer(request)
@@ -129,9 +131,10 @@ class Lives:
         """The last request once more, to each site as it is and after a restart; then every book once more."""
         for name in SITES:
             for _ in range(2):
-                self.ask(name, self.watch.last[name][0], [])
+                self.ask(name, self.asked[name], [])
                 self.end(name)
             self.watch.check(name)
+            self.watch.check_audit(name)
         self.watch.check_repeats()
 
 
@@ -146,10 +149,10 @@ class Stage:
     model: object
 
     @contextmanager
-    def lives(self, kills: Sequence[Kill] = ()) -> Iterator[Lives]:
-        """Everybody's homes as they were, and hooks at every moment."""
+    def lives(self, kills: Sequence[Kill] = (), kept: Path | None = None) -> Iterator[Lives]:
+        """Everybody's homes as they were before the run, or in another kept state, and hooks at every moment."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self.kept, self.folder, symlinks=True)
+        shutil.copytree(kept or self.kept, self.folder, symlinks=True)
         killer = Killer(self.folder, kills)
         lives = Lives(self.federation, self.signed, killer, Watch(self.federation.sites, self.signed.digest))
         with pytest.MonkeyPatch.context() as patch:
