@@ -1,0 +1,119 @@
+import json
+import stat
+from pathlib import Path
+
+from client.ledger_rows import Recovered as LedgerRecovered
+from client.opening import alone
+from client.review import open_desk
+from tests.client.commands.test_plans import kinds, ledger, reserve
+from tests.site_play import FEDERATION, Play
+
+REASON = "disk replaced, restored from the backup of the 18th"
+
+
+# --- verify ---
+
+
+def test_verify_finds_a_sound_site_sound(joined: Play) -> None:
+    ended = joined("verify")
+    assert (ended.code, ended.err) == (0, "")
+    assert "6 pass, 0 warn, 0 fail" in ended.out
+
+
+def test_verify_tells_damage_from_rollback(joined: Play) -> None:
+    joined.site.ledger.unlink()
+    ended = joined("verify")
+    assert ended.code == 13
+    assert "ledger did not pass" in ended.err
+    joined.site.audit.unlink()
+    assert joined("verify").code == 14
+    levels = {one["subject"]: one["level"] for one in json.loads(joined("verify", "--json").out)}
+    assert levels["ledger"] == levels["audit log"] == "fail"
+    assert levels["plans"] == "pass"
+
+
+def test_verify_works_while_the_node_holds_the_ledger(joined: Play) -> None:
+    with alone(joined.site), ledger(joined):
+        assert joined("verify").code == 0
+
+
+# --- report ---
+
+
+def test_report_goes_to_stdout_as_markdown(joined: Play) -> None:
+    reserve(joined, joined.approved())
+    ended = joined("report")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("# What left north")
+    assert FEDERATION in ended.out
+    assert joined.fingerprint in ended.out
+    assert "15.4 %" in ended.out
+
+
+def test_report_into_a_folder_is_two_private_files(joined: Play, tmp_path: Path) -> None:
+    ended = joined("report", "--output", tmp_path / "a" / "b")
+    assert (ended.code, ended.out) == (0, "")
+    files = sorted((tmp_path / "a" / "b").iterdir())
+    assert [path.name for path in files] == ["report.html", "report.md"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_a_report_over_broken_books_says_so_and_fails(joined: Play) -> None:
+    joined.site.ledger.unlink()
+    ended = joined("report")
+    assert ended.code == 13
+    assert "Do not rely on this page" in ended.out
+    assert "not to be relied on" in ended.err
+
+
+def test_a_new_site_has_a_report_too(play: Play) -> None:
+    play.init()
+    assert play("report").code == 0
+
+
+# --- recover ---
+
+
+def test_recover_charges_the_worst_case_in_writing(joined: Play) -> None:
+    reserve(joined, joined.approved())
+    ended = joined("recover", "--reason", REASON, "--yes")
+    assert ended.code == 0
+    assert "worst case" in ended.err
+    books = open_desk(joined.site).books
+    assert [balance.left for balance in books.balances()] == [0.0]
+    assert [row.meaning.reason for row in books.view.rows if isinstance(row.meaning, LedgerRecovered)] == [REASON]
+    assert kinds(joined)[-1] == "Recovered"
+    assert list(joined.site.path.glob("ledger.sqlite.set-aside-*"))
+    assert joined("verify").code == 0
+
+
+def test_recover_needs_a_yes(joined: Play, monkeypatch) -> None:
+    assert joined("recover", "--reason", REASON).code == 2
+    assert joined("recover", "--reason", REASON, "--dry-run").code == 0
+    monkeypatch.setattr("client.commands.books.can_ask", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    assert joined("recover", "--reason", REASON).code == 0
+    assert [balance.left for balance in open_desk(joined.site).books.balances()] == [10.0]
+
+
+def test_recover_mends_a_lost_ledger_and_a_lost_log(joined: Play) -> None:
+    joined.site.ledger.unlink()
+    joined.site.audit.unlink()
+    ended = joined("recover", "--reason", REASON, "--yes")
+    assert ended.code == 0
+    assert "put aside" in ended.err
+    assert kinds(joined) == ["Recovered", "Recovered"]
+    assert [balance.left for balance in open_desk(joined.site).books.balances()] == [0.0]
+
+
+def test_recover_does_not_touch_the_books_of_a_running_node(joined: Play) -> None:
+    with alone(joined.site):
+        ended = joined("recover", "--reason", REASON, "--yes")
+    assert ended.code == 2
+    assert "stop" in ended.err
+
+
+def test_a_recovery_needs_a_reason(joined: Play) -> None:
+    assert joined("recover", "--yes").code == 2
+    assert joined("recover", "--reason", "", "--yes").code == 3
+    assert [balance.left for balance in open_desk(joined.site).books.balances()] == [10.0]

@@ -1,0 +1,64 @@
+import json
+
+from client.opening import alone
+from client.status import StatusBoard
+from tests.site_play import ADDRESS, Play
+
+
+def test_a_new_site_has_no_coordinator_yet(play: Play) -> None:
+    play.init()
+    ended = play("status")
+    assert ended.code == 0
+    assert "accept INVITATION" in ended.out
+    assert "stopped" in ended.out
+
+
+def test_it_shows_site_coordinator_and_plans(joined: Play) -> None:
+    approved = joined.approved(name="first")
+    waiting, path = joined.sign(name="second")
+    joined("review", path)
+    out = joined("status").out
+    assert ADDRESS in out
+    assert joined.fingerprint in out
+    lines = {line.split()[1]: line for line in out.splitlines() if line.startswith("plan")}
+    assert approved.digest[:12] in lines["first"]
+    assert lines["first"].rstrip().endswith(" approved")
+    assert "not approved" in lines["second"]
+    assert waiting.digest[:12] in lines["second"]
+
+
+def test_what_the_node_does_is_shown_while_it_runs_and_no_longer(joined: Play) -> None:
+    signed = joined.approved()
+    board = StatusBoard(joined.site.status)
+    board.show("working", "loading the base model", plan=signed.digest, round_number=3)
+    with alone(joined.site):
+        shown = joined("status").out
+        assert "working" in shown
+        assert "loading the base model" in shown
+        assert "in round 3" in shown
+        assert json.loads(joined("status", "--json").out)["doing"] == "working"
+    gone = joined("status").out
+    assert "ended without a word" in gone
+    assert "in round 3" not in gone
+    assert json.loads(joined("status", "--json").out)["doing"] == "stopped"
+
+
+def test_json_is_everything_and_nothing_else(joined: Play) -> None:
+    signed = joined.approved()
+    ended = joined("status", "--json")
+    told = json.loads(ended.out)
+    assert (told["site"], told["process"], told["paused"], told["address"]) == ("north", None, False, ADDRESS)
+    assert told["plans"] == [{"name": "study", "digest": signed.digest, "approved": True}]
+    assert ended.err == ""
+
+
+def test_what_went_wrong_is_shown_as_text(joined: Play) -> None:
+    StatusBoard(joined.site.status).show("failed", "disk [red]full[/red]")
+    assert "disk [red]full[/red]" in joined("status").out
+
+
+def test_an_approval_is_shown_while_site_toml_is_broken(joined: Play) -> None:
+    joined.approved()
+    with joined.site.config.open("a") as config:
+        config.write("\nnonsense = 1\n")
+    assert joined("status").code == 0

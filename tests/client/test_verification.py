@@ -1,0 +1,86 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from client.verification import verify_site
+from tests.site_play import Play
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Play:
+    play = Play(tmp_path).join()
+    play.approved()
+    return play
+
+
+def broken(play: Play) -> dict[str, int]:
+    return {one.check.what: one.exit_code for one in verify_site(play.site) if not one.check.holds}
+
+
+def test_a_sound_site_holds_and_is_left_as_it_was(joined: Play) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in sorted(joined.site.path.rglob("*")) if path.is_file()}
+
+    before = content()
+    assert broken(joined) == {}
+    assert content() == before
+
+
+def test_a_new_site_holds_too(tmp_path: Path) -> None:
+    play = Play(tmp_path)
+    play.init()
+    assert broken(play) == {}
+
+
+def edit(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("name", ["ledger", "ledger_anchor"])
+def test_a_lost_ledger_or_anchor_is_damage(joined: Play, name: str) -> None:
+    getattr(joined.site, name).unlink()
+    assert broken(joined) == {"ledger": 13}
+
+
+def test_a_lost_log_is_a_rollback(joined: Play) -> None:
+    joined.site.audit.unlink()
+    assert broken(joined)["audit log"] == 14
+
+
+def test_an_older_log_is_a_rollback(joined: Play) -> None:
+    shutil.copy(joined.site.audit, joined.folder / "older")
+    joined("pause")
+    shutil.copy(joined.folder / "older", joined.site.audit)
+    assert broken(joined)["audit log"] == 14
+
+
+def test_an_edited_log_is_damage(joined: Play) -> None:
+    edit(joined.site.audit, b'"command":"init"', b'"command":"stop"')
+    assert broken(joined)["audit log"] == 13
+
+
+def test_a_lost_record_of_requests_is_damage(joined: Play) -> None:
+    joined.site.inbox.unlink()
+    assert broken(joined) == {"record of requests": 13}
+
+
+@pytest.mark.parametrize("folder", ["plans", "approvals"])
+def test_a_file_under_another_name_or_edited_is_damage(joined: Play, folder: str) -> None:
+    (path,) = getattr(joined.site, folder).iterdir()
+    other = path.with_name(f"{'0' * 64}.json")
+    path.rename(other)
+    assert broken(joined) == {folder: 13}
+    other.rename(path)
+    assert broken(joined) == {}
+    edit(path, b'"digest":"', b'"digest":"0')
+    assert broken(joined) == {folder: 13}
+
+
+def test_an_exchanged_coordinator_is_damage(joined: Play) -> None:
+    edit(joined.site.coordinator, b"127.0.0.1:9443", b"127.0.0.1:9444")
+    found = broken(joined)
+    assert found["coordinator"] == 13
+    assert set(found) == {"coordinator", "record of requests", "plans"}
