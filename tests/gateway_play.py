@@ -233,3 +233,42 @@ def post(path: str = HEARTBEAT, body: bytes = b"beat", method: str = "POST", hea
     framing = f"content-length: {len(body)}\r\n" if framing is None else framing
     head = f"{method} {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/protobuf\r\n{headers}{framing}\r\n"
     return head.encode("latin-1") + body
+
+
+def routes_of_the_superlink() -> list[str]:
+    """Every path that Flower's own application answers."""
+    from flwr.superlink.main import create_app, iter_route_contexts
+
+    return sorted({context.route.path for context in iter_route_contexts(create_app().routes)})
+
+
+def spellings(path: str) -> list[str]:
+    """A path as it is, and in the ways that a careless gate or the server behind it might read as that path."""
+    last = path.rsplit("/", 1)[1]
+    return [
+        path + "/",
+        path + "?",
+        path + "?x=1",
+        path + "#x",
+        path + "%00",
+        path + "%20",
+        path + ";x",
+        "/" + path,
+        path.replace("/", "//"),
+        path.replace("/", "\\"),
+        path.replace("/", "/./"),
+        path.replace("/", "%2f"),
+        path.replace("-", "%2d") if "-" in path else "/%76" + path[2:],
+        path.upper(),
+        "http://" + f"127.0.0.1{path}",
+        "https://" + f"gateway{path}",
+        f"/v1/fleet/..{path}",
+        f"/v1/fleet/get-run/../../..{path}",
+        f"/v1/fleet/%2e%2e/%2e%2e{path}",
+        f"/v1/fleet/..;/..{path}",
+        f"/v1/fleet/pull-messages/..%2f{last}",
+        f"/v1/fleet/pull-messages%2f..%2f{last}",
+        f"/v1/fleet/pull-messages?{path}",
+        f"/v1/fleet/pull-messages#{path}",
+        f"/v1/fleet/pull-messages%0d%0aPOST%20{path}",
+    ]

@@ -14,7 +14,9 @@ from tests.gateway_play import (
     gateway,
     make_certificates,
     post,
+    routes_of_the_superlink,
     serving,
+    spellings,
     status_of,
     wait_until,
 )
@@ -45,41 +47,7 @@ def gate(files, upstream):
 
 @pytest.fixture(scope="module")
 def superlink_paths():
-    from flwr.superlink.main import create_app, iter_route_contexts
-
-    return sorted({context.route.path for context in iter_route_contexts(create_app().routes)})
-
-
-def spellings(path: str) -> list[str]:
-    """A path as it is, and in the ways that a careless gate or the server behind it might read as that path."""
-    last = path.rsplit("/", 1)[1]
-    return [
-        path + "/",
-        path + "?",
-        path + "?x=1",
-        path + "#x",
-        path + "%00",
-        path + "%20",
-        path + ";x",
-        "/" + path,
-        path.replace("/", "//"),
-        path.replace("/", "\\"),
-        path.replace("/", "/./"),
-        path.replace("/", "%2f"),
-        path.replace("-", "%2d") if "-" in path else "/%76" + path[2:],
-        path.upper(),
-        "http://" + f"127.0.0.1{path}",
-        "https://" + f"gateway{path}",
-        f"/v1/fleet/..{path}",
-        f"/v1/fleet/get-run/../../..{path}",
-        f"/v1/fleet/%2e%2e/%2e%2e{path}",
-        f"/v1/fleet/..;/..{path}",
-        f"/v1/fleet/pull-messages/..%2f{last}",
-        f"/v1/fleet/pull-messages%2f..%2f{last}",
-        f"/v1/fleet/pull-messages?{path}",
-        f"/v1/fleet/pull-messages#{path}",
-        f"/v1/fleet/pull-messages%0d%0aPOST%20{path}",
-    ]
+    return routes_of_the_superlink()
 
 
 @pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
