@@ -8,7 +8,8 @@ one step:
     charges.answer   the last answer, whose SHA-256 stands in the book
 
 The answer, by far the longer one, is on disk before the book names it, and is only then an answer at all. The digests
-find damage. They do not stop somebody who edits the files or restores older copies.
+find damage. They do not stop somebody who edits the files; an older copy is noticed by a witness, which a hospital's
+node has in its ledger (`client/ledger_witness.py`).
 
 Where updates are masked, the book also holds what the round is bound to and the one survivor set that the site agreed
 to: written down before the site signs it, so that no kill makes it sign, or reveal for, another.
@@ -23,7 +24,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from client.sealed_file import read_entry, write_private, write_sealed
-from client.standing import BookStanding, Witness
+from client.standing import AGREED, ANSWERED, CHARGED, BookStanding, Witness
 from common.canonical import digest
 from common.config import Names, StrictConfig
 from common.errors import IntegrityError, RefusedError
@@ -74,7 +75,8 @@ class Charges:
 
     Guarantees:
         A round is charged once, on disk, before `charge` returns. At most one answer is ever kept for a round, and it
-        is on disk before `keep_answer` returns; the same holds for its survivor set. Rounds only go up, and none goes
+        is on disk before `keep_answer` returns; the same holds for its survivor set. The witness has each step before
+        anything follows from it. Rounds only go up, and none goes
         beyond the plan's last, so that the steps charged never exceed the plan's. When a write fails, the object claims
         no more than it did before.
 
@@ -124,10 +126,10 @@ class Charges:
         """How far this book has come."""
         entry = self._entry
         if entry.survivors:
-            return BookStanding(entry.last_round, 2, digest(list(entry.survivors)))
+            return BookStanding(entry.last_round, AGREED, digest(list(entry.survivors)))
         if entry.answered:
-            return BookStanding(entry.last_round, 1, entry.answer_digest)
-        return BookStanding(entry.last_round, 0, entry.last_order)
+            return BookStanding(entry.last_round, ANSWERED, entry.answer_digest)
+        return BookStanding(entry.last_round, CHARGED, entry.last_order)
 
     @property
     def rounds_charged(self) -> int:
@@ -161,6 +163,7 @@ class Charges:
         if not self._entry.answered or order_digest != self._entry.last_order:
             return None
         self._check_unchanged()
+        self._tell()
         return self._read_answer()
 
     @property
@@ -203,6 +206,8 @@ class Charges:
             self._answer_path.unlink(missing_ok=True)  # of the round before: the book does not name it any more
         elif self._entry.answered:
             raise RefusedError(f"round {round_number} cannot be charged: it was answered already")
+        else:
+            self._tell()
 
     def keep_answer(self, answer: bytes) -> None:
         """Write the answer of the charged round to disk; only then may it leave.
@@ -236,6 +241,8 @@ class Charges:
             raise RefusedError(f"the survivors of round {round_number} cannot be agreed to: {fault}")
         if not self._entry.survivors:
             self._step(self._entry.model_copy(update={"survivors": survivors}))
+        else:
+            self._tell()
 
     def _step(self, entry: _Entry) -> None:
         """One step of the book, and then of its witness."""
@@ -243,6 +250,7 @@ class Charges:
         self._tell()
 
     def _tell(self) -> None:
+        """Also where a step is used again: its witness may have failed the first time, on a full disk say."""
         if self._witness is not None and self._entry.last_round > 0:
             self._witness.note(self.standing)
 

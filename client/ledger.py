@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.ledger_chain import Clock, LedgerChain, LedgerPlace
 from client.ledger_check import LedgerView, check_costs
-from client.ledger_rows import Committed, Reserved, Row, recovery
-from client.ledger_rules import budget_entry, check_room, finite_cost, is_committed, is_reserved
-from client.ledger_state import LONG_AGO, Balance, Budget, Quote, Reservation, Standing
+from client.ledger_rows import Committed, Reserved, Row, Stepped, recovery
+from client.ledger_rules import budget_entry, check_room, finite_cost, is_committed, is_reserved, is_taken
+from client.ledger_state import LONG_AGO, Balance, Budget, Quote, Reservation
+from client.standing import Standing, Step
 from common.config import parse_config
 from common.errors import ConfigError
 from common.privacy.plan import PrivacyPlan
@@ -169,6 +170,26 @@ class Ledger:
         if not is_committed(self._chain.state, entry):
             self._chain.append(entry)
 
+    def step(self, plan_digest: str, round_number: int, step: Step, digest: str) -> None:
+        """Write down that the round begun last was answered, or agreed to a survivor set; again costs no second entry.
+
+        As for `commit`, the run's book takes each step first: one that is behind the ledger was put back.
+
+        Args:
+            plan_digest: Names the plan, which must be reserved.
+            round_number: The round that was begun last.
+            step: `answered`, then `agreed`.
+            digest: SHA-256 of the answer or survivor set, in hexadecimal.
+
+        Raises:
+            BudgetError: When nothing is reserved for this plan.
+            RollbackError: When this is not the next step, or it was taken with something else.
+        """
+        asked = {"plan_digest": plan_digest, "round_number": round_number, "step": step, "digest": digest}
+        entry = parse_config(Stepped, asked, "the step of a round")
+        if not is_taken(self._chain.state, entry):
+            self._chain.append(entry)
+
     def recover(self, reason: str) -> None:
         """Write down why this ledger is not to be trusted, and charge the worst case: nothing is left anywhere.
 
@@ -198,7 +219,7 @@ class Ledger:
     # --- looking ---
 
     def committed(self, plan_digest: str) -> Standing:
-        """The last round that was begun under a plan, 0 before the first, and the digest of its order."""
+        """How far the rounds of a plan have come."""
         return self._chain.state.committed(plan_digest)
 
     def reservation(self, plan_digest: str) -> Reservation | None:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, ValidationError
 
+from client.standing import Step
 from common.canonical import canonical_bytes, digest
 from common.config import Names, StrictConfig, parse_config
 from common.errors import IntegrityError, TryAgainError
@@ -73,6 +74,15 @@ class Committed(StrictConfig):
     order_digest: Hexadecimal
 
 
+class Stepped(StrictConfig):
+    """The round that was begun last came further: answered, or agreed to one survivor set; by its digest."""
+
+    plan_digest: Hexadecimal
+    round_number: FromOne
+    step: Step
+    digest: Hexadecimal
+
+
 class Recovered(StrictConfig):
     """A person wrote down why the ledger cannot be trusted; everything there is counts as spent.
 
@@ -85,13 +95,14 @@ class Recovered(StrictConfig):
     plans: Names = ()
 
 
-Content = Opened | BudgetSet | Reserved | Committed | Recovered
+Content = Opened | BudgetSet | Reserved | Committed | Stepped | Recovered
 
 KINDS: dict[str, type[Content]] = {
     "opened": Opened,
     "budget": BudgetSet,
     "reserve": Reserved,
     "commit": Committed,
+    "step": Stepped,
     "recovery": Recovered,
 }
 _NAMES: dict[type[Content], str] = {kind: name for name, kind in KINDS.items()}

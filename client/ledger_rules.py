@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from client.ledger_rows import BudgetSet, Committed, Reserved
+from client.ledger_rows import BudgetSet, Committed, Reserved, Stepped
 from client.ledger_state import Budget, LedgerState
 from common.errors import BudgetError, ConfigError, RollbackError
 from common.privacy.plan import PrivacyPlan
@@ -78,6 +78,26 @@ def is_committed(state: LedgerState, asked: Committed) -> bool:
     if number <= last.last_round:
         rule = f"round {number} of plan {reservation.plan_name} cannot begin after an order for round {last.last_round}"
         raise RollbackError(rule, hint="the run's folder is older than the ledger: ask for a new plan")
+    return False
+
+
+def is_taken(state: LedgerState, asked: Stepped) -> bool:
+    """Whether the round that was begun last took this very step before.
+
+    Raises:
+        BudgetError: When nothing is reserved for this plan.
+        RollbackError: When the round was not begun or is past, the step before it is missing, or it was taken with
+            something else.
+    """
+    reservation = state.reservation(asked.plan_digest)
+    if reservation is None:
+        raise BudgetError(f"nothing is reserved for plan {asked.plan_digest[:8]}", hint="review the plan")
+    last = state.committed(asked.plan_digest)
+    if last.has_taken(asked.round_number, asked.step, asked.digest):
+        return True
+    if last.after(asked.round_number, asked.step, asked.digest) is None:
+        rule = f"{asked.step!r} is not the next step of round {asked.round_number} of plan {reservation.plan_name}"
+        raise RollbackError(rule, hint="ledger and the run's folder are of different times: ask for a new plan")
     return False
 
 

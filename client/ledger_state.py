@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from client.ledger_rows import BudgetSet, Committed, Opened, Recovered, Reserved, Row, unfit
+from client.ledger_rows import BudgetSet, Committed, Opened, Recovered, Reserved, Row, Stepped, unfit
+from client.standing import Standing
 from common.errors import BudgetError
 from common.plan import Unit
 from common.privacy.plan import PrivacyPlan
@@ -57,14 +58,6 @@ class Reservation:
     mechanism: Mapping[str, int | float | str]
     sequence: int
     time: datetime
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The last round that was begun under a plan, 0 before the first, and the digest of its order."""
-
-    last_round: int = 0
-    order_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +149,7 @@ class LedgerState:
         opened: The first entry; None before it.
         accounts: Budgets by data set and unit.
         reservations: By digest of the plan, those before a recovery too.
-        standings: The last round begun, by digest of the plan.
+        standings: How far the rounds have come, by digest of the plan.
         closed: Plans from before a recovery: they are never taken up again.
         recovered: Whether there was a recovery; a budget that is new after one starts with nothing left.
         latest_time: The latest time that any entry has, since the last recovery.
@@ -198,7 +191,7 @@ class LedgerState:
         return None if plan_digest in self.closed else self.reservations.get(plan_digest)
 
     def committed(self, plan_digest: str) -> Standing:
-        """The last round that was begun under a plan, and its order's digest."""
+        """How far the rounds of a plan have come."""
         return self.standings.get(plan_digest, Standing())
 
     def after(self, row: Row) -> LedgerState:
@@ -218,6 +211,8 @@ class LedgerState:
                 changed = self._with_reservation(row, content)
             case Committed() as content:
                 changed = self._with_commit(row, content)
+            case Stepped() as content:
+                changed = self._with_step(row, content)
             case Recovered() as content:
                 changed = self._with_recovery(content)
             case _:
@@ -256,6 +251,13 @@ class LedgerState:
         if not self.committed(plan).last_round < content.round_number <= reservation.rounds:
             raise _impossible(row)
         standing = Standing(content.round_number, content.order_digest)
+        return replace(self, standings={**self.standings, plan: standing})
+
+    def _with_step(self, row: Row, content: Stepped) -> LedgerState:
+        plan = content.plan_digest
+        standing = self.committed(plan).after(content.round_number, content.step, content.digest)
+        if standing is None or self.reservation(plan) is None:
+            raise _impossible(row)
         return replace(self, standings={**self.standings, plan: standing})
 
     def _with_recovery(self, content: Recovered) -> LedgerState:

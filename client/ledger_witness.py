@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from client.ledger import Ledger
-from client.standing import CHARGED, BookStanding
+from client.standing import AGREED, ANSWERED, CHARGED, BookStanding, Step
 from common.audit import AuditLog
 from common.audit_events import RoundCharged
 from common.errors import RollbackError
+
+_STEPS: dict[int, Step] = {ANSWERED: "answered", AGREED: "agreed"}
 
 
 class LedgerWitness:
     """Writes each step of one run's book into the ledger, and compares.
 
     Guarantees:
-        The book takes each step first, so that a kill in between leaves the ledger one step behind, never ahead. A book
-        that is behind the ledger, or stands where the ledger does with another order, answer or survivor set, was put
-        back: it would have a round answered twice under one mask, or two survivor sets signed.
+        The book takes each step first, and nothing follows from it before the ledger has it, so that a kill leaves the
+        ledger at most one step behind, never ahead, and nothing left this site for that step. A book that is behind the
+        ledger, or stands where the ledger does with another order, answer or survivor set, was put back: it would have
+        a round answered twice under one mask, or two survivor sets signed. A book that is further ahead has a ledger
+        that was put back.
 
     Args:
-        ledger: Open for writing; the plan must be reserved in it.
+        ledger: Open for writing; the plan must be reserved in it before a round is charged.
         audit: Told of each round that is charged.
         plan_digest: Of the run's plan.
     """
@@ -34,24 +38,34 @@ class LedgerWitness:
         return self._ledger.committed(self._plan_digest).last_round > 0
 
     def check(self, standing: BookStanding) -> None:
-        """As `client.standing.Witness`."""
-        known = self._known()
-        if standing.place < known.place or (standing.place == known.place != (0, 0) and standing != known):
+        """As `client.standing.Witness`; a ledger that is more than one step behind is no better.
+
+        Raises:
+            RollbackError: When book and ledger are of different times.
+        """
+        known = self._known
+        if not standing.may_follow(known):
+            behind = "the ledger" if standing.place > known.place else "the run's book"
             raise RollbackError(
-                f"the run's book stands at round {standing.round_number}, and the ledger has seen it further, or with "
-                "something else there",
-                hint="an older copy was put back; this run is over for this site: ask for a new plan",
+                f"{behind} is an older copy: the book stands at {_words(standing)}, and the ledger at {_words(known)}",
+                hint="this run is over for this site, and stays paid for: ask for a new plan",
             )
 
     def note(self, standing: BookStanding) -> None:
         """As `client.standing.Witness`."""
-        if standing == self._known() or standing.stage != CHARGED:
+        if standing == self._known:
             return
-        self._ledger.commit(self._plan_digest, standing.round_number, standing.digest)
-        self._audit.record(
-            RoundCharged(plan=self._plan_digest, round_number=standing.round_number, order=standing.digest)
-        )
+        number, digest = standing.round_number, standing.digest
+        if standing.stage == CHARGED:
+            self._ledger.commit(self._plan_digest, number, digest)
+            self._audit.record(RoundCharged(plan=self._plan_digest, round_number=number, order=digest))
+        else:
+            self._ledger.step(self._plan_digest, number, _STEPS[standing.stage], digest)
 
+    @property
     def _known(self) -> BookStanding:
-        known = self._ledger.committed(self._plan_digest)
-        return BookStanding(known.last_round, CHARGED, known.order_digest)
+        return self._ledger.committed(self._plan_digest).book
+
+
+def _words(standing: BookStanding) -> str:
+    return f"round {standing.round_number}, {_STEPS.get(standing.stage, 'charged')}"

@@ -20,12 +20,14 @@ from client.keys import site_identity
 from client.ledger import Ledger, open_ledger
 from client.ledger_anchor import host_identifier
 from client.ledger_witness import LedgerWitness
-from client.site import Node, Site
+from client.rollback import check_books, record_missing
+from client.site import Admit, Node, OpenNode, Site
 from client.status import StatusBoard
-from common.audit import AuditLog
+from common.audit import AuditLog, read_audit
 from common.errors import ConfigError
 from common.file_lock import locked
 from common.findings import Finding
+from common.identity import public_name
 from common.private_files import PRIVATE_FILE
 from common.randomness import RandomSource, SecretSource
 from common.signed_plan import SignedPlan
@@ -77,7 +79,8 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
 
     Guarantees:
         Permissions, settings, keys, audit log, ledger and inbox are checked before anything else is done; whatever is
-        missing, loose, damaged or old is an error here, and nothing is begun anew in its place.
+        missing, loose, damaged or old is an error here, alone or beside the others, and nothing is begun anew in its
+        place.
 
     Args:
         home: The site's home.
@@ -85,12 +88,13 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
         make_source: Randomness of draws and noise; tests alone give another than the operating system's.
 
     Raises:
-        ConfigError: When settings or permissions are not fit.
+        ConfigError: When settings or permissions are not fit, or the site's name is not the one that is enrolled.
         IntegrityError, RollbackError: When a kept file is damaged, lost or old.
         TryAgainError: When another process holds the ledger.
     """
     _refuse_loose(home.check_permissions())
     config, identity, pinned = load_site_config(home.config), site_identity(home), read_pinned(home)
+    _refuse_other_name(config.name, pinned.invitation.site)
     audit = AuditLog(home.audit, home.audit_anchor, identity, must_exist=True)
     host = host_identifier(home.keys)
     with open_ledger(home.ledger, home.ledger_anchor, identity, budgets_of(config), host) as ledger:
@@ -102,9 +106,17 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
             pinned.invitation.coordinator,
             must_exist=True,
         )
+        entries = read_audit(home.audit, home.audit_anchor, public_name(identity)).entries
+        record_missing(audit, check_books(entries, ledger.entries(), inbox.last_reply))
         acceptance = Acceptance(home, config, pinned, identity, ledger, audit)
         site = Site(
-            config.name, inbox, acceptance, audit, _bases(home, config), _nodes(home, acceptance, board, make_source)
+            config.name,
+            inbox,
+            acceptance,
+            audit,
+            _bases(home, config),
+            _nodes(home, acceptance, board, make_source),
+            lambda plan, number: board.show("working", plan=plan, round_number=number),
         )
         yield OpenSite(site, config, pinned, audit, ledger)
 
@@ -115,6 +127,14 @@ def _refuse_loose(findings: tuple[Finding, ...]) -> None:
         raise ConfigError(failed[0].sentence, hint=failed[0].mend)
 
 
+def _refuse_other_name(name: str, enrolled: str) -> None:
+    if name != enrolled:
+        raise ConfigError(
+            f"site.toml calls this site {name!r}, and the coordinator knows it as {enrolled!r}",
+            hint="put the name back; another one needs another home, by `--home`, and another invitation",
+        )
+
+
 def _bases(home: SiteHome, config: SiteConfig) -> Callable[[SignedPlan], BaseCache]:
     def open_base(signed: SignedPlan) -> BaseCache:
         return BaseCache(home.bases, signed.plan, config.name, config.base.local, limit_bytes=config.base.limit_bytes)
@@ -122,10 +142,8 @@ def _bases(home: SiteHome, config: SiteConfig) -> Callable[[SignedPlan], BaseCac
     return open_base
 
 
-def _nodes(
-    home: SiteHome, acceptance: Acceptance, board: StatusBoard, make_source: MakeSource
-) -> Callable[[SignedPlan, BaseCache], tuple[Node, int]]:
-    def open_node(signed: SignedPlan, base: BaseCache) -> tuple[Node, int]:
+def _nodes(home: SiteHome, acceptance: Acceptance, board: StatusBoard, make_source: MakeSource) -> OpenNode:
+    def open_node(signed: SignedPlan, base: BaseCache, admit: Admit) -> Node:
         # torch and the reader of records come in here, not when a command starts.
         from client.study import StudyParts, open_study  # noqa: PLC0415
 
@@ -143,9 +161,9 @@ def _nodes(
             witness=witness,
             record=acceptance.audit.record,
             say=lambda what: board.show("working", what, plan=signed.digest),
+            admit=admit,
             make_source=make_source,
         )
-        study = open_study(parts)
-        return study.node, study.trained_values
+        return open_study(parts)
 
     return open_node

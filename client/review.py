@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.acceptance import Verdict, checked_plan, judge, keep_plan
+from client.acceptance import checked_plan, keep_plan
 from client.approvals import Approval, read_approval
 from client.books import LedgerOutlook, budgets_of, look_at_ledger
 from client.config import SiteConfig, load_site_config
@@ -16,6 +16,7 @@ from client.home import SiteHome
 from client.keys import site_identity
 from client.ledger_state import Balance, Quote
 from client.site_audit import open_audit
+from client.verdict import Verdict, judge
 from common.errors import CloisterError, ConfigError, NotApprovedError, UsageError
 from common.privacy.accountant import epsilon
 from common.privacy.mechanism import mechanism_of

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -15,13 +18,14 @@ from client.inbox import ForgottenAnswersError, Inbox, NotFromCoordinatorError, 
 from client.outbox import Outbox
 from common.audit import AuditLog
 from common.audit_events import MessageRefused, MessageRepeated, Refused, RollbackDetected, RunEnded
-from common.errors import BudgetError, CloisterError, IntegrityError, RefusedError, RollbackError
+from common.envelope import Envelope, open_envelope
+from common.errors import BudgetError, CloisterError, ConfigError, IntegrityError, RefusedError, RollbackError
 from common.fields import RefusalCode
-from common.messages import Refusal, RoundOrder
+from common.messages import Message, Refusal, RoundOrder
 from common.secagg.messages import MaskedOrder, RevealRequest, SessionInvite, SessionRoster, SurvivorSet
 from common.signed_plan import SignedPlan
-from common.study_messages import BaseChunk, BaseQuery, PlanAnswer, PlanOffer, RunNoted, RunOver
-from common.wire import decode
+from common.study_messages import BaseChunk, BaseNeed, BaseQuery, PlanAnswer, PlanOffer, RunNoted, RunOver
+from common.wire import decode, kind_of
 
 _log = structlog.get_logger()
 
@@ -37,10 +41,24 @@ class Node(Protocol):
         ...
 
 
-OpenNode = Callable[[SignedPlan, BaseCache], tuple[Node, int]]
-"""Makes a node ready for an accepted, reserved plan whose base is here; gives it and the number of trained values."""
+Admit = Callable[[int], None]
+"""Asked with the number of trained values before a record is read; raises where the site does not take part."""
+
+OpenNode = Callable[[SignedPlan, BaseCache, Admit], Node]
+"""Makes a node ready for an accepted plan whose base is here."""
 
 OpenBase = Callable[[SignedPlan], BaseCache]
+
+# What a kept reply may be that says nothing about records or keys of a run.
+_HARMLESS: tuple[type[Message], ...] = (PlanAnswer, BaseNeed, RunNoted, Refusal)
+
+
+class RequestRefusedError(CloisterError):
+    """A request is answered with a refusal; `code` is what the coordinator is told."""
+
+    def __init__(self, code: RefusalCode, message: str) -> None:
+        super().__init__(message)
+        self.code: RefusalCode = code
 
 
 @dataclass(eq=False, repr=False)
@@ -49,14 +67,16 @@ class Site:
 
     Guarantees:
         What the pinned coordinator did not sign gets no answer, and neither does anything when this site's own files
-        are not what they should be. The policy is asked for every request of a run, and the full cost is in the ledger
-        before a record is read. A refusal travels as a code; its reason stays in this site's log. The same request gets
-        the identical bytes.
+        are not what they should be. The policy is asked for every request of a run, once more when the number of
+        trained values is known, and the full cost is in the ledger before a record is read. A refusal travels as a
+        code; its reason stays in this site's log. The same request gets the identical bytes, or, where the site does
+        not take part any more and they are about records, none.
 
     Edge cases:
         A node is made ready when the base is complete, or at the first request after a restart; that takes as long as
         loading the base and computing the frozen layers. What fails in it is answered with a code, and tried again at
-        the next request.
+        the next request. One model is in memory at a time: where another run begins, or this one is over, it goes, and
+        comes back from disk if it is asked again. At the end of a run a base that is here in part goes, too.
 
     Attributes:
         fatal: Set when an older copy of this site's files was found: send what `answer` returned, and stop.
@@ -68,6 +88,7 @@ class Site:
         audit: Where everything is written down.
         open_base: The base of a plan.
         open_node: Makes a node ready.
+        working: Told of each request that a node is about to answer: its plan and round.
     """
 
     name: str
@@ -76,10 +97,11 @@ class Site:
     audit: AuditLog
     open_base: OpenBase
     open_node: OpenNode
-    _outbox: Outbox = field(init=False)
+    working: Callable[[str, int], None] = lambda *_: None
     fatal: RollbackError | None = field(default=None, init=False)
-    _bases: dict[str, BaseCache] = field(default_factory=dict)
-    _nodes: dict[str, Node] = field(default_factory=dict)
+    _outbox: Outbox = field(init=False)
+    _bases: dict[str, BaseCache] = field(default_factory=dict, init=False)
+    _nodes: dict[str, Node] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._outbox = Outbox(self.name, 0, self.audit.record)
@@ -99,11 +121,19 @@ class Site:
         except Inbox.REFUSALS as refused:
             return self._refuse_envelope(refused, request)
         if opened.kept is not None:
-            self.audit.record(
-                MessageRepeated(digest=_sha256(opened.kept), size_bytes=len(opened.kept), recipient="coordinator")
-            )
-            return opened.kept
+            return self._repeat(opened.envelope.plan_digest, opened.kept)
         return self.inbox.reply(opened, self._handle(opened))
+
+    def _repeat(self, plan_digest: str, kept: bytes) -> bytes | None:
+        """The kept reply; nothing where a person or the policy has taken the plan back, and it is part of a run."""
+        if kind_of(bytes(open_envelope(kept, len(kept)).body)) not in _HARMLESS:
+            try:
+                self.acceptance.check(plan_digest)
+            except RefusedError as error:
+                _log.warning("a kept answer stays here", site=self.name, reason=error.message)
+                return None
+        self.audit.record(MessageRepeated(digest=_sha256(kept), size_bytes=len(kept), recipient="coordinator"))
+        return kept
 
     # --- what a request asks ---
 
@@ -114,14 +144,18 @@ class Site:
         except IntegrityError as error:
             return self._refuse(envelope.plan_digest, 0, "malformed", error.message)
         number = getattr(message, "round_number", 0)
-        if message.plan_digest != envelope.plan_digest:
-            return self._refuse(envelope.plan_digest, number, "other-plan", "envelope and request name two plans")
         try:
+            _check_about(message, number, envelope)
             return self._serve(message, bytes(envelope.body))
+        except RequestRefusedError as error:
+            return self._refuse(envelope.plan_digest, number, error.code, error.message)
         except (NotTakingPartError, BudgetError) as error:
-            return self._refuse(message.plan_digest, number, "not-taking-part", error.message)
+            return self._refuse(envelope.plan_digest, number, "not-taking-part", error.message)
         except RefusedError as error:
-            return self._refuse(message.plan_digest, number, "other-plan", error.message)
+            return self._refuse(envelope.plan_digest, number, "other-plan", error.message)
+        except RollbackError as error:
+            self._stop_for(error)
+            return self._refuse(envelope.plan_digest, number, "rolled-back", error.message)
 
     def _serve(self, message: Any, body: bytes) -> bytes:  # noqa: ANN401 - one of the kinds that were decoded
         match message:
@@ -135,12 +169,11 @@ class Site:
                 return self._take_part(message, body)
 
     def _look_at_plan(self, offer: PlanOffer) -> bytes:
-        try:
-            signed, verdict = self.acceptance.offer(offer.document.tobytes())
-        except IntegrityError as error:
-            return self._refuse(offer.plan_digest, 0, "malformed", error.message)
+        with _refused_as("malformed", IntegrityError):
+            signed = self.acceptance.read(offer.document.tobytes())
         if signed.digest != offer.plan_digest:
-            return self._refuse(offer.plan_digest, 0, "other-plan", "the offer holds another plan than it names")
+            raise RequestRefusedError("other-plan", "the offer holds another plan than it names")
+        verdict = self.acceptance.offer(signed)
         _log.info("plan offered", plan=signed.digest, name=signed.plan.name, state=verdict.state)
         if verdict.state == "refused":
             self.audit.record(Refused(plan=signed.digest, codes=verdict.codes))
@@ -150,28 +183,38 @@ class Site:
         """Take in a piece of the base; when it is whole, make the node ready before saying so."""
         signed = self.acceptance.check(message.plan_digest)
         base = self._base(signed)
-        need = base.need() if isinstance(message, BaseQuery) else base.receive(message)
-        if need.state == "complete" and message.plan_digest not in self._nodes:
-            fault = self._make_ready(signed)
-            if fault is not None:
-                return fault
+        with _refused_as("not-ready", IntegrityError):
+            need = base.need()
+        if isinstance(message, BaseChunk):
+            with _refused_as("malformed", IntegrityError):
+                need = base.receive(message)
+        if need.state == "complete" and signed.digest not in self._nodes:
+            self._make_ready(signed, base)
         return self._outbox.release(need)
 
     def _take_part(self, message: Any, body: bytes) -> bytes:  # noqa: ANN401 - as above
         signed = self.acceptance.check(message.plan_digest)
-        number = getattr(message, "round_number", 0)
+        self.working(signed.digest, getattr(message, "round_number", 0))
         if signed.digest not in self._nodes:
-            if self._base(signed).find() is None:
-                return self._refuse(signed.digest, number, "not-ready", "the base model is not here")
-            fault = self._make_ready(signed, number)
-            if fault is not None:
-                return fault
+            base = self._base(signed)
+            with _refused_as("not-ready", IntegrityError):
+                is_here = base.find() is not None
+            if not is_here:
+                raise RequestRefusedError("not-ready", "the base model is not here")
+            self._make_ready(signed, base)
         return self._nodes[signed.digest].answer(body)
 
     def _tidy(self, message: RunOver) -> bytes:
-        if self._nodes.pop(message.plan_digest, None) is not None:
-            self.audit.record(RunEnded(plan=message.plan_digest, outcome=message.outcome))
-        self._bases.pop(message.plan_digest, None)
+        """Let go of a run: its model, and its base where it is here in part."""
+        signed = self.acceptance.offered(message.plan_digest)
+        if signed is not None and self.acceptance.is_reserved(signed.digest):
+            self.audit.record(RunEnded(plan=signed.digest, outcome=message.outcome))
+        if message.plan_digest in self._nodes:
+            self._forget_nodes()
+        if signed is not None:
+            with suppress(RequestRefusedError):  # a base that nobody would take in left nothing here
+                self._base(signed).discard()
+            self._bases.pop(signed.digest, None)
         _log.info("run over", plan=message.plan_digest, outcome=message.outcome)
         return self._outbox.release(RunNoted(message.plan_digest, self.name))
 
@@ -179,22 +222,30 @@ class Site:
 
     def _base(self, signed: SignedPlan) -> BaseCache:
         if signed.digest not in self._bases:
-            self._bases[signed.digest] = self.open_base(signed)
+            with _refused_as("not-ready", ConfigError):
+                self._bases[signed.digest] = self.open_base(signed)
         return self._bases[signed.digest]
 
-    def _make_ready(self, signed: SignedPlan, round_number: int = 0) -> bytes | None:
-        """Set the cost aside, then open the study; what goes wrong with it is a refusal to send."""
-        self.acceptance.reserve(signed)
+    def _make_ready(self, signed: SignedPlan, base: BaseCache) -> None:
+        """Open the study; what goes wrong with it is a refusal to send."""
+        self._forget_nodes()
         try:
-            node, trained_values = self.open_node(signed, self._bases[signed.digest])
-        except RollbackError as error:
-            self._stop_for(error)
-            return self._refuse(signed.digest, round_number, "rolled-back", error.message)
+            self._nodes[signed.digest] = self.open_node(signed, base, partial(self._admit, signed))
+        except (RefusedError, BudgetError, RollbackError):
+            raise
         except CloisterError as error:
-            return self._refuse(signed.digest, round_number, "not-ready", error.message)
+            raise RequestRefusedError("not-ready", error.message) from None
+
+    def _admit(self, signed: SignedPlan, trained_values: int) -> None:
+        """Ask the policy with all that it can know, then set the cost aside; records come after."""
         self.acceptance.check(signed.digest, trained_values)
-        self._nodes[signed.digest] = node
-        return None
+        self.acceptance.reserve(signed)
+
+    def _forget_nodes(self) -> None:
+        if self._nodes:
+            self._nodes.clear()
+            # A model's hooks refer to it in circles; without this, two of them would be in memory for a while.
+            gc.collect()
 
     # --- refusals ---
 
@@ -217,6 +268,27 @@ class Site:
 
     def _note_refused(self, code: str, request: bytes) -> None:
         self.audit.record(MessageRefused(code=code, size_bytes=len(request), digest=_sha256(request)))
+
+
+def _check_about(message: Any, round_number: int, envelope: Envelope) -> None:  # noqa: ANN401 - as above
+    """What is said must be about what the envelope says that it is about.
+
+    Raises:
+        RequestRefusedError: When it is not.
+    """
+    if message.plan_digest != envelope.plan_digest:
+        raise RequestRefusedError("other-plan", "envelope and request name two plans")
+    if round_number != envelope.round_number:
+        raise RequestRefusedError("malformed", "envelope and request name two rounds")
+
+
+@contextmanager
+def _refused_as(code: RefusalCode, kind: type[CloisterError]) -> Iterator[None]:
+    """What goes wrong inside, in this way, is answered with this code."""
+    try:
+        yield
+    except kind as error:
+        raise RequestRefusedError(code, error.message) from None
 
 
 def _sha256(data: bytes) -> str:

@@ -46,6 +46,8 @@ class StudyParts:
         witness: Told of every charge, answer and agreement, and asked when the book is opened.
         record: Told of every message before it leaves.
         say: Told what is being done, for a person who waits.
+        admit: Asked with d before a record is read; sets the plan's cost aside, or raises where the site does not take
+            part.
         make_source: Randomness of draws and noise; tests alone give another than the operating system's.
     """
 
@@ -58,33 +60,24 @@ class StudyParts:
     witness: Witness
     record: Callable[[MessageOut], object]
     say: Say
+    admit: Callable[[int], None]
     make_source: MakeSource = SecretSource
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Study:
-    """A plan that this site can take part in.
-
-    Attributes:
-        node: Answers the coordinator's requests.
-        trained_values: d.
-    """
-
-    node: SiteNode
-    trained_values: int
-
-
-def open_study(parts: StudyParts) -> Study:
-    """Read the records, load the base, check the gradients, and open the books.
+def open_study(parts: StudyParts) -> SiteNode:
+    """Open the books, load the base, check the gradients, and read the records, in this order.
 
     Guarantees:
         Books come first: a run whose book or session was lost, damaged or put back never gets as far as a record. The
-        per-record gradients of this very model agreed with a plain loop.
+        per-record gradients of this very model agreed with a plain loop. Only then is it asked whether the site takes
+        part in a plan of so many trained values, and only after that is a record read; what goes wrong before costs
+        nothing.
 
     Raises:
         DataError: When the records cannot be read or do not fit the plan; it names files and columns, no record.
         IntegrityError: When the base is not the plan's, a book is unfit, or the gradients are wrong.
         RollbackError: When the book is older than the ledger.
+        CloisterError: What `admit` raises.
     """
     plan, config = parts.plan, parts.config
     parts.folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
@@ -94,9 +87,10 @@ def open_study(parts: StudyParts) -> Study:
     model = _open_model(parts)
     parts.say("checking per-record gradients against a plain loop")
     check_gradients(model)
+    parts.admit(model.spec.dimension)
     parts.say("reading the records and computing the frozen layers")
     trainer = build_trainer(plan, model, _training_set(parts, model), parts.make_source())
-    node = SiteNode(
+    return SiteNode(
         plan,
         trainer,
         charges,
@@ -105,7 +99,6 @@ def open_study(parts: StudyParts) -> Study:
         basis_dimension=model.basis_spec.dimension,
         record=parts.record,
     )
-    return Study(node, model.spec.dimension)
 
 
 def _half(parts: StudyParts) -> SiteHalf:

@@ -97,6 +97,6 @@ def test_what_this_version_does_not_write_is_refused(rows, kind, content):
 
 
 def test_every_kind_has_a_name_and_comes_back(rows):
-    assert sorted(KINDS) == ["budget", "commit", "opened", "recovery", "reserve"]
+    assert sorted(KINDS) == ["budget", "commit", "opened", "recovery", "reserve", "step"]
     entry = Recovered(reason="the disk was replaced", finding="none", plans=(PLAN,))
     assert own_meaning(new_row(rows[-1], entry, NOW, IDENTITY), PUBLIC) == entry
