@@ -10,21 +10,18 @@ import numpy as np
 import torch
 
 from client.data.checks import check_records, check_splits, check_step
-from common.records.records import merge
 from client.training.loop import recording
 from common.adapters.fitness import check_architecture, check_trained
 from common.base_model import Base
 from common.errors import CloisterError, ConfigError, Problem
 from common.findings import Finding
-from common.plan import Plan
-from common.privacy.accountant import epsilon
-from common.privacy.mechanism import mechanism_of
+from common.plan_findings import check_masks, check_privacy, size_text, time_text
+from common.records.records import merge
 from common.trainable import TrainableModel
 from simulations.scenario import Scenario
 from simulations.world import Splits, World, draw_identities, finish_plan, load_splits, open_base, site_names
 
 _PROBE_TEXTS = 24
-_WEAK_EPSILON = 10.0
 
 
 def check_data(splits: Splits, scenario: Scenario) -> tuple[Finding, ...]:
@@ -85,47 +82,18 @@ def _check_model(scenario: Scenario, splits: Splits, base: Base) -> tuple[Findin
     )
 
 
-def check_privacy(plan: Plan) -> Finding:
-    """What the whole run costs each hospital's patients."""
-    spent = epsilon(mechanism_of(plan))
-    terms = plan.privacy
-    sentence = (
-        f"ε = {spent:.2f} at δ = {terms.delta:g} for each {terms.unit} of each hospital "
-        f"(σ = {terms.noise_multiplier:g}, q = {terms.sampling_rate:g}, {plan.steps} steps)"
-    )
-    if not np.isfinite(spent):
-        return Finding("fail", "privacy", "noise_multiplier is 0: there is no privacy at all", "set privacy.epsilon")
-    if spent > _WEAK_EPSILON:
-        return Finding("warn", "privacy", sentence, f"ε above {_WEAK_EPSILON:g} promises little; lower privacy.epsilon")
-    return Finding("pass", "privacy", sentence)
-
-
-def check_masks(plan: Plan) -> Finding:
-    """From whom a hospital's numbers are hidden, and what happens when sites are missing."""
-    if not plan.masked:
-        return Finding("pass", "masks", "none: the coordinator reads each hospital's noised update by itself")
-    n, d, c, t = plan.sites, plan.parameters.dropouts, plan.parameters.colluders, plan.parameters.threshold
-    sentence = f"only the sum of at least {t} of {n} hospitals can be read; {d} may drop out, and {c} may collude"
-    if plan.mode == "per-site":
-        return Finding("pass", "masks", sentence)
-    excess = mechanism_of(plan).noise_excess(n)
-    sentence += f"; with all of them there, the noise is {excess:.2f} times what ε is computed from"
-    if c == 0:
-        hint = "set secure_aggregation.tolerated_colluders to 1: each hospital can take its own noise off the sum"
-        return Finding("warn", "masks", f"{sentence}; ε holds against the coordinator, not against a hospital", hint)
-    return Finding("pass", "masks", sentence)
-
-
 def estimate_cost(world: World) -> Iterator[Finding]:
     """Estimated time, bytes and memory of the run, from one timed batch of made-up text."""
     seconds = estimate_seconds(world)
     yield Finding(
-        "pass", "time", f"about {_minutes(seconds)} of computing, measured on one batch; faults and reports come on top"
+        "pass",
+        "time",
+        f"about {time_text(seconds)} of computing, measured on one batch; faults and reports on top",
     )
     message = 4 * world.model.spec.dimension
     total = 2 * message * len(world.sites) * world.plan.rounds
-    yield Finding("pass", "bytes", f"{_size(message)} each way a round and hospital, {_size(total)} in all")
-    yield Finding("pass", "memory", f"about {_size(estimate_bytes(world))} for base, kept features and gradients")
+    yield Finding("pass", "bytes", f"{size_text(message)} each way a round and hospital, {size_text(total)} in all")
+    yield Finding("pass", "memory", f"about {size_text(estimate_bytes(world))} for base, kept features and gradients")
 
 
 def estimate_seconds(world: World) -> float:
@@ -177,21 +145,6 @@ def estimate_bytes(world: World) -> float:
     )
     step = min(256e6, 8 * drawn * model.spec.dimension) * 2
     return float(base + kept + step)
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 1:
-        return "1 s"
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _size(count: float) -> str:
-    """Bytes in the unit that reads best."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def refuse_unfit(findings: tuple[Finding, ...]) -> None:

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_BARS = "▁▂▃▄▅▆▇█"
-_CURVE_WIDTH = 40
+from common.sparkline import sparkline
 
 
 @dataclass(frozen=True)
@@ -180,16 +179,6 @@ def _curve_line(shown: _Shown) -> RenderableType:
     figures = "   ".join(f"{name} {value:.4f}" for name, value in shown.figures.items())
     figures = figures or "no figures yet"
     return Text.assemble((sparkline(shown.losses), "cyan"), "  ", figures, ("   " + shown.remark, "yellow"))
-
-
-def sparkline(values: list[float]) -> str:
-    """A curve of the last values in one line of block characters, lowest to highest."""
-    shown = values[-_CURVE_WIDTH:]
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    span = (high - low) or 1.0
-    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in shown)
 
 
 @contextmanager

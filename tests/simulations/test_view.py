@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 import simulations.view
-from simulations.view import LineView, LiveView, RoundFigures, SilentView, sparkline, watch
+from simulations.view import LineView, LiveView, RoundFigures, SilentView, watch
 
 FIGURES = {"test loss": 0.69314, "validation loss": 0.5}
 SITES = ("hospital-1", "hospital-2")
@@ -180,18 +180,3 @@ def test_the_silent_view_says_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     view.site_finished("hospital-1")
     view.round_finished(RoundFigures(1, 2, 0.5, FIGURES))
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [
-        ([], ""),
-        ([3.0], "▁"),
-        ([1.0, 1.0], "▁▁"),
-        ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
-        ([2.0, 1.0], "█▁"),
-        ([*([9.0] * 5), *([1.0] * 39), 2.0], "▁" * 39 + "█"),
-    ],
-)
-def test_sparkline_by_hand(values: list[float], line: str) -> None:
-    assert sparkline(values) == line
