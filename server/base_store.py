@@ -54,6 +54,12 @@ class BaseStore:
         """Bytes of all files."""
         return sum((self._folder / name).stat().st_size for name in self._names)
 
+    @property
+    def chunk_count(self) -> int:
+        """Chunks of all files; an empty one has one."""
+        sizes = ((self._folder / name).stat().st_size for name in self._names)
+        return sum(max(1, -(-size // CHUNK_BYTES)) for size in sizes)
+
     def fraction_before(self, need: BaseNeed) -> float:
         """How much of the base lies before the chunk that a site lacks, from 0 to 1."""
         earlier = sum((self._folder / name).stat().st_size for name in self._names[: max(0, need.file_number - 1)])

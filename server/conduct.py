@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from common.adapters.lora import refactor
 from common.audit import AuditLog
@@ -40,9 +42,11 @@ from server.progress import PhaseProgress, Progress, RoundProgress
 from server.public_data import PublicSets, open_public_sets
 from server.report import write_report
 from server.results import RunReport, SitePrivacy
-from server.run import Refresh, RunOutcome, RunSetup, run
+from server.run import Refresh, RunOutcome, RunSetup, check_setup, is_finished, run
 from server.run_files import ADAPTER_NAME, RESULTS_NAME
 from server.state import GlobalModel, RoundSummary
+
+_log = structlog.get_logger()
 
 _PACKAGES = ("cloister", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr")
 
@@ -76,15 +80,21 @@ def conduct(parts: RunParts) -> RunReport:
     """Run a plan to its end.
 
     Guarantees:
-        The audit log says how it ended, whatever ends it but a kill.
+        The audit log says how it ended, whatever error ends it. Base, settings, public records and checkpoint are in
+        order before a hospital is asked, for one that is ready has set aside its budget. Once the result is written,
+        nothing makes it a failure.
+
+    Edge cases:
+        A run whose last round is finished asks nobody: only its result is written.
 
     Raises:
         CloisterError: As `Gathering.run` and `server.run.run`; the folder stays and can be resumed.
     """
     try:
         report = _conduct(parts, Progress(parts.folder))
-    except CloisterError:
-        parts.audit.record(RunEnded(plan=parts.signed.digest, outcome="failed"))
+    except Exception:
+        with suppress(CloisterError, OSError):  # what ended the run must not be hidden by a log that is full
+            parts.audit.record(RunEnded(plan=parts.signed.digest, outcome="failed"))
         raise
     parts.audit.record(RunEnded(plan=parts.signed.digest, outcome="finished"))
     return report
@@ -95,19 +105,30 @@ def _conduct(parts: RunParts, progress: Progress) -> RunReport:
     plan = parts.signed.plan
     folder = find_plan_base(parts.config, parts.signed)
     progress.tell(PhaseProgress("gathering"))
-    store = BaseStore(folder, plan)
-    gathering = Gathering(parts.signed, parts.transport, store, parts.enough, progress.tell)
-    gathering.run(parts.config.waiting.gathering_seconds, wait_for_all=parts.wait_for_all)
     model = TrainableModel(load_base(folder, plan.base.name, parts.config.compute), plan, parts.config.compute)
     public = open_public_sets(parts.config.public, model)
+    setup = _setup(parts, model, public, progress)
+    check_setup(setup)
+    history = _history(parts)
+    if not is_finished(plan, history):
+        gathering = Gathering(parts.signed, parts.transport, BaseStore(folder, plan), parts.enough, progress.tell)
+        gathering.run(parts.config.waiting.gathering_seconds, wait_for_all=parts.wait_for_all)
     progress.tell(PhaseProgress("training"))
-    parts.audit.record(RunBegan(plan=parts.signed.digest, next_round=_rounds_done(parts) + 1))
-    outcome = run(_setup(parts, model, public, progress), parts.folder, resume=parts.resume)
+    parts.audit.record(RunBegan(plan=parts.signed.digest, next_round=len(history) + 1))
+    outcome = run(setup, parts.folder, resume=parts.resume)
     report = _report(parts, model, public, outcome, time.perf_counter() - started)
     _write_result(parts, model, report)
-    dismiss(parts.signed, parts.transport, "finished", plan.roster)
+    _say_goodbye(parts)
     progress.tell(PhaseProgress("finished"))
     return report
+
+
+def _say_goodbye(parts: RunParts) -> None:
+    """The result is there; sites that do not hear of it lose nothing."""
+    try:
+        dismiss(parts.signed, parts.transport, "finished", parts.signed.plan.roster)
+    except CloisterError as error:
+        _log.warning("sites were not told that the run is over", reason=error.message)
 
 
 def find_plan_base(config: CoordinatorConfig, signed: SignedPlan) -> Path:
@@ -130,9 +151,9 @@ def find_plan_base(config: CoordinatorConfig, signed: SignedPlan) -> Path:
     return folder
 
 
-def _rounds_done(parts: RunParts) -> int:
+def _history(parts: RunParts) -> tuple[RoundSummary, ...]:
     saved = load_checkpoint(parts.folder, parts.signed.digest)
-    return 0 if saved is None else saved.round_number
+    return () if saved is None else saved.history
 
 
 def _setup(parts: RunParts, model: TrainableModel, public: PublicSets, progress: Progress) -> RunSetup:
@@ -208,8 +229,15 @@ def _report(
         validation=public.judged("validation", outcome.model),
         test=public.judged("test", outcome.model),
         seconds=seconds,
-        versions={name: version(name) for name in _PACKAGES},
+        versions=dict(_versions()),
     )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Of the packages that a result hangs on; one that is not installed here has no part in it."""
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def _write_result(parts: RunParts, model: TrainableModel, report: RunReport) -> None:

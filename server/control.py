@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from common.errors import CloisterError
-from common.flower import Channel
+from common.flower import CallError, Channel
 from server.config import CoordinatorConfig
 from server.home import CoordinatorHome
 from server.superlink import LOOPBACK
@@ -29,6 +29,8 @@ from flwr.proto.control_pb2 import (  # isort: skip
     UnregisterNodeResponse,
 )
 from flwr.proto.fab_pb2 import Fab  # isort: skip
+from flwr.supercore.constant import NodeStatus  # isort: skip
+from flwr.supercore.error import ApiErrorCode  # isort: skip
 
 _PROJECT = """\
 [project]
@@ -82,9 +84,13 @@ class Control:
         self._channel = channel
 
     def nodes(self) -> tuple[Node, ...]:
-        """Registered nodes."""
+        """Registered nodes; Flower lists those that were unregistered, too."""
         answer = self._channel.call("/v1/control/list-nodes", ListNodesRequest(), ListNodesResponse)
-        return tuple(Node(info.node_id, info.public_key, info.status == "online") for info in answer.nodes_info)
+        return tuple(
+            Node(info.node_id, info.public_key, info.status == NodeStatus.ONLINE)
+            for info in answer.nodes_info
+            if info.status != NodeStatus.UNREGISTERED
+        )
 
     def register(self, public_key: bytes) -> int:
         """Let the holder of a key activate a node; gives the node's number, also when it was registered before."""
@@ -120,7 +126,12 @@ class Control:
 
     def run_status(self, run_id: int) -> str:
         """`starting`, `running`, `finished:failed: why` and so on; empty when there is no such run."""
-        answer = self._channel.call("/v1/control/list-runs", ListRunsRequest(run_id=run_id), ListRunsResponse)
+        try:
+            answer = self._channel.call("/v1/control/list-runs", ListRunsRequest(run_id=run_id), ListRunsResponse)
+        except CallError as error:
+            if error.code == ApiErrorCode.RUN_ID_NOT_FOUND:
+                return ""
+            raise
         run = answer.run_dict.get(run_id)
         if run is None:
             return ""
@@ -129,7 +140,13 @@ class Control:
 
     def stop_run(self, run_id: int) -> bool:
         """End a run; whether there was one to end."""
-        return bool(self._channel.call("/v1/control/stop-run", StopRunRequest(run_id=run_id), StopRunResponse).success)
+        request = StopRunRequest(run_id=run_id)
+        try:
+            return bool(self._channel.call("/v1/control/stop-run", request, StopRunResponse).success)
+        except CallError as error:
+            if error.code in (ApiErrorCode.RUN_ID_NOT_FOUND, ApiErrorCode.RUN_ALREADY_FINISHED):
+                return False
+            raise
 
 
 def control_of(home: CoordinatorHome, config: CoordinatorConfig, timeout_seconds: float = 10.0) -> Control:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
-from common.errors import CloisterError, IntegrityError, TooFewSitesError
+from common.errors import IntegrityError, RefusedError, TooFewSitesError
 from common.fields import Outcome
 from common.messages import Refusal
 from common.reasons import in_words
@@ -24,6 +24,10 @@ _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 1.0
 _ENDED = {"refused"}
+_SLICE_SECONDS = 30.0
+"""So long chunks are handed out before the other sites are asked again."""
+_COPIES, _SPARE = 4, 100
+"""A site may ask for so many copies of the base, and some chunks more: it gives up after three damaged ones itself."""
 
 Answer = TypeVar("Answer", PlanAnswer, BaseNeed)
 
@@ -33,11 +37,14 @@ class Gathering:
 
     Guarantees:
         Each site is shown the same signed plan, and none is asked for the base or for a round before it has accepted.
-        One chunk of the base is in memory for each site at a time. No answer, whatever its bytes, raises.
+        One chunk of the base is in memory for each site at a time. No answer, whatever its bytes, raises. No site can
+        hold up the others: it gets the base a few times at most, others are asked while it fetches, the time that is
+        over is over for it too, and so many changes of its state are told and no more.
 
     Edge cases:
         A site that is silent or waits for a person is asked again until the time is over; one that refused is asked
-        again too, since the hospital may change its mind, but nobody waits for it alone.
+        again too, since the hospital may change its mind, but nobody waits for it alone. One that is late while it
+        fetches is asked what it lacks in the next look.
 
     Args:
         signed: The plan.
@@ -63,6 +70,9 @@ class Gathering:
         self._enough = enough
         self._observer = observer
         self._pause_seconds = pause_seconds
+        self._chunks_left = dict.fromkeys(signed.plan.roster, _COPIES * store.chunk_count + _SPARE)
+        self._told = dict.fromkeys(signed.plan.roster, 0)
+        self._most_told = _COPIES * store.chunk_count + _SPARE
         self.states = {site: SiteProgress(site, "silent") for site in sorted(signed.plan.roster)}
 
     @property
@@ -83,10 +93,12 @@ class Gathering:
         Raises:
             TooFewSitesError: When the time is over, or too many refused, with fewer than enough; names every reason.
         """
-        deadline = time.monotonic() + seconds
+        deadline, next_offer = time.monotonic() + seconds, 0.0
         while True:
-            self._offer()
-            self._hand_out()
+            if not self._fetching or time.monotonic() >= next_offer:
+                self._offer()
+                next_offer = time.monotonic() + _SLICE_SECONDS
+            self._hand_out(min(deadline, next_offer))
             ready, over = len(self.ready), time.monotonic() >= deadline
             if ready == len(self.states) or (ready >= self._enough and (over or not wait_for_all)):
                 return self.ready
@@ -94,26 +106,34 @@ class Gathering:
                 raise self._too_few()
             time.sleep(self._pause_seconds)
 
+    @property
+    def _fetching(self) -> tuple[str, ...]:
+        return tuple(site for site, state in self.states.items() if state.state == "fetching")
+
     def _possible(self) -> int:
         return sum(state.state not in _ENDED for state in self.states.values())
 
     def _offer(self) -> None:
         document = np.frombuffer(write_signed_plan(self._signed), dtype=np.uint8)
         order = encode(PlanOffer(self._signed.digest, document))
-        asked = [site for site, state in self.states.items() if state.state != "ready"]
+        asked = [site for site, state in self.states.items() if state.state not in ("ready", "fetching")]
         for site, answer in self._answers(dict.fromkeys(asked, order), PlanAnswer):
             if isinstance(answer, Refusal):
                 self._note(SiteProgress(site, "refused", (answer.code,)))
             elif answer.state == "accepted":
-                self._note(SiteProgress(site, "fetching", fraction=self.states[site].fraction))
+                self._note(SiteProgress(site, "fetching", self._trouble(site), self.states[site].fraction))
             else:
                 self._note(SiteProgress(site, answer.state, answer.codes))
 
-    def _hand_out(self) -> None:
-        """Chunk after chunk to each site that lacks one, all sites at once."""
-        query = encode(BaseQuery(self._signed.digest))
-        orders = {site: query for site, state in self.states.items() if state.state == "fetching"}
-        while orders:
+    def _trouble(self, site: str) -> tuple[str, ...]:
+        """Why a site was not ready in the last look: that stays to be seen until it fetches."""
+        last = self.states[site]
+        return last.codes if last.state in ("not-ready", "fetching") else ()
+
+    def _hand_out(self, until: float) -> None:
+        """Chunk after chunk to each site that lacks one, all sites at once; then the others are looked at again."""
+        orders = dict.fromkeys(self._fetching, encode(BaseQuery(self._signed.digest)))
+        while orders and time.monotonic() < until:
             following: dict[str, bytes] = {}
             for site, answer in self._answers(orders, BaseNeed):
                 if isinstance(answer, Refusal):
@@ -129,9 +149,10 @@ class Gathering:
         if need.state != "lacking":
             self._note(SiteProgress(site, "not-ready", (need.state,)))
             return {}
+        self._chunks_left[site] -= 1
         try:
-            chunk = self._store.answer(need)
-        except CloisterError as error:
+            chunk = self._store.answer(need) if self._chunks_left[site] >= 0 else None
+        except RefusedError as error:
             _log.warning("no such chunk", site=site, reason=error.message)
             chunk = None
         if chunk is None:
@@ -149,7 +170,7 @@ class Gathering:
             except IntegrityError as error:
                 _log.warning("answer ignored", site=site, reason=error.message)
                 continue
-            if site in heard or (answer.site, answer.plan_digest) != (site, self._signed.digest):
+            if site in heard or site not in orders or (answer.site, answer.plan_digest) != (site, self._signed.digest):
                 continue
             heard.add(site)
             yield site, answer
@@ -157,7 +178,9 @@ class Gathering:
     def _note(self, state: SiteProgress) -> None:
         if self.states[state.site] != state:
             self.states[state.site] = state
-            self._observer(state)
+            self._told[state.site] += 1
+            if self._told[state.site] <= self._most_told or state.state == "ready":
+                self._observer(state)
 
     def _too_few(self) -> TooFewSitesError:
         told = "; ".join(f"{name}: {_in_words(state)}" for name, state in self.states.items() if state.state != "ready")

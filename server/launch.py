@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -87,14 +87,21 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Whatever ends a run is told in its folder: nobody sees this process' own output."""
-    progress = Progress(folder)
+    """Whatever error ends a run is told in its folder: nobody sees this process' own output."""
     try:
         yield
-    except CloisterError as error:
-        progress.tell(PhaseProgress("failed", error.message, error.hint, error.exit_code))
+    except Exception as error:
+        with suppress(OSError):  # a full disk takes no line either, and must not hide why
+            Progress(folder).tell(_end_of(error))
         raise
-    except OSError as error:
-        sentence = f"a file could not be read or written: {error.strerror}"
-        progress.tell(PhaseProgress("failed", sentence, "is the disk full? `run --resume` goes on", 1))
-        raise
+
+
+def _end_of(error: Exception) -> PhaseProgress:
+    """An error as people are told of it."""
+    if isinstance(error, CloisterError):
+        return PhaseProgress("failed", error.message, error.hint, error.exit_code)
+    if isinstance(error, OSError):
+        sentence = f"a file could not be read or written: {error.strerror or type(error).__name__}"
+        return PhaseProgress("failed", sentence, "is the disk full? `run --resume` goes on", 1)
+    sentence = f"the run ended with an error that nobody foresaw ({type(error).__name__})"
+    return PhaseProgress("failed", sentence, "superlink.log shows where; `run --resume` goes on", 1)

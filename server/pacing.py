@@ -74,6 +74,7 @@ class PacedTransport:
     def _patience(self, orders: Mapping[str, bytes]) -> Patience:
         kinds = {kind_of(order) for order in orders.values()}
         if kinds & set(_PREPARING):
-            return Patience(self._waiting.answer_seconds, len(orders), self._waiting.answer_seconds)
+            # A late one loses nothing, it is asked again; one that dawdles must not hold up those that fetch the base.
+            return Patience(self._waiting.answer_seconds, (len(orders) + 1) // 2, self._waiting.late_seconds)
         seconds = self._waiting.answer_seconds if kinds & set(_TRAINING) else self._waiting.exchange_seconds
         return Patience(seconds, min(self._enough, len(orders)), self._waiting.late_seconds)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 PROGRESS_NAME = "progress.jsonl"
 
@@ -82,9 +83,17 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Append one event."""
         kind = next(name for name, known in _KINDS.items() if isinstance(event, known))
-        line = json.dumps({"event": kind, **asdict(event)}, ensure_ascii=False)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        line = json.dumps({"event": kind, **asdict(event)}, ensure_ascii=False).encode("utf-8") + b"\n"
+        with self._path.open("ab+") as stream:
+            stream.write(line if _ends_whole(stream) else b"\n" + line)
+
+
+def _ends_whole(stream: BinaryIO) -> bool:
+    """Whether no crash has torn the last line: what comes after it would be lost with it."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        return True
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 def read_progress(folder: Path, start: int = 0) -> tuple[list[Event], int]:

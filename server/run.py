@@ -110,10 +110,10 @@ def run(setup: RunSetup, folder: Path, *, resume: bool = False) -> RunOutcome:
         SecureAggregationError: The same, when secure aggregation gave up in each of those rounds.
         CloisterError: When the model diverged, or a group of trained values did not move.
     """
-    _check_setup(setup)
+    check_setup(setup)
     state = _first_state(setup, folder, resume)
     gatherer = _gatherer(setup, folder)
-    while not _is_finished(setup.plan, state.history):
+    while not is_finished(setup.plan, state.history):
         state = _next_state(setup, state, gatherer)
         save_checkpoint(folder, state, setup.plan.digest)
         setup.observer(state.history[-1])
@@ -130,7 +130,12 @@ def _gatherer(setup: RunSetup, folder: Path) -> Gatherer:
     return PlainGatherer(setup.plan.digest, setup.sites, setup.transport)
 
 
-def _check_setup(setup: RunSetup) -> None:
+def check_setup(setup: RunSetup) -> None:
+    """Refuse what cannot run, before anybody is asked to take part.
+
+    Raises:
+        ConfigError: When setup and plan contradict each other.
+    """
     plan, count = setup.plan, len(setup.sites)
     if count != plan.sites or len(set(setup.sites)) != count:
         raise ConfigError(
@@ -228,7 +233,8 @@ def _evaluate(setup: RunSetup, model: GlobalModel, name: str) -> Evaluation | No
     return evaluation
 
 
-def _is_finished(plan: Plan, history: tuple[RoundSummary, ...]) -> bool:
+def is_finished(plan: Plan, history: tuple[RoundSummary, ...]) -> bool:
+    """Whether no round is left to run."""
     return len(history) >= plan.rounds or patience_ran_out(plan, history)
 
 
