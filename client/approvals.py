@@ -13,8 +13,8 @@ from common.audit_fields import Person
 from common.config import StrictConfig
 from common.documents import document_bytes, read_document_file, sign_document
 from common.enrolment import PublicKey, SignatureText
-from common.errors import UsageError
-from common.files import write_durably
+from common.errors import ConfigError, UsageError
+from common.files import sync_folder, write_durably
 from common.identity import is_signed_by, public_name
 from common.moments import Moment, current_moment, moment_text
 from common.plan import Hexadecimal
@@ -72,18 +72,25 @@ def read_approval(home: SiteHome, digest: str) -> Approval | None:
     """The approval of a plan; None where there is none, or where it is of another site or plan.
 
     Raises:
+        ConfigError: When the file, or the site's key, cannot be read.
         IntegrityError: When the file was changed.
     """
     path = home.approval(digest)
-    if not path.exists():
-        return None
-    approval = read_document_file(Approval, path, _PURPOSE, _LIMIT_BYTES)
+    try:
+        approval = read_document_file(Approval, path, _PURPOSE, _LIMIT_BYTES)
+    except ConfigError:
+        if path.exists():
+            raise
+        return None  # there was none, or a person has taken it back this very moment
     mine = (digest, public_name(site_identity(home)))
     return approval if (approval.digest, approval.site_public) == mine else None
 
 
 def withdraw(home: SiteHome, digest: str) -> None:
     """Take an approval back; what was spent stays spent, and the node refuses from its next request on.
+
+    It is gone for good when this returns. A copy that somebody keeps approves again once it is put back: whoever can
+    write in this home can do that, and has its key too.
 
     Raises:
         UsageError: When there is none.
@@ -94,3 +101,4 @@ def withdraw(home: SiteHome, digest: str) -> None:
         raise UsageError(
             f"plan {digest[:12]}… is not approved here", hint="`cloister-site status` lists the plans"
         ) from None
+    sync_folder(home.approvals)

@@ -102,8 +102,8 @@ INBOX = ("inbox.record", "inbox.reply")
 PUT_BACK = {
     "run folder": (put_back("runs"), RollbackError),
     "ledger": (put_back(LEDGER), RollbackError),
-    # One entry behind, as a kill leaves it; more of it is in tests/client/test_ledger_check.py.
-    "ledger's anchor": (put_back(LEDGER_ANCHOR), None),
+    # A round is several entries; one alone, as a kill leaves it, is in tests/client/test_ledger_check.py.
+    "ledger's anchor": (put_back(LEDGER_ANCHOR), RollbackError),
     "ledger and anchor": (put_back(LEDGER, LEDGER_ANCHOR), RollbackError),
     "ledger, anchor and run folder": (put_back(LEDGER, LEDGER_ANCHOR, "runs"), RollbackError),
     "audit log": (put_back(AUDIT), RollbackError),
