@@ -10,16 +10,21 @@ from client.approvals import read_approval
 from client.config import load_site_config
 from client.enrolment import read_pinned
 from client.home import SiteHome
+from client.inbox import Inbox
 from client.inbox_record import InboxRecord
 from client.keys import site_identity
 from client.ledger_anchor import host_identifier
 from client.ledger_check import read_ledger
+from client.node_process import running_node
 from client.report import Check
 from client.review import read_plan_file
+from client.rollback import check_books
 from common.audit import verify_audit
 from common.audit_events import Joined
 from common.errors import CloisterError, IntegrityError
 from common.identity import public_name
+
+_BOOKS = frozenset({"ledger", "audit log", "record of requests"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def verify_site(home: SiteHome) -> tuple[Verified, ...]:
     Guarantees:
         Ledger: every entry's hash, signature and cost, its anchor and its machine. Audit log: every line's hash and
         signature, and its anchor. Each plan was signed by the pinned coordinator, each approval by this site, and each
-        lies under the digest that it is about.
+        lies under the digest that it is about. The books are of one time: none of them was put back without the others.
 
     Raises:
         ConfigError, IntegrityError: When the site's key cannot be read: nothing can be checked without it.
@@ -57,7 +62,10 @@ def verify_site(home: SiteHome) -> tuple[Verified, ...]:
         ("plans", lambda: _plans(home)),
         ("approvals", lambda: _approvals(home)),
     )
-    return tuple(_verified(what, look) for what, look in looks)
+    found = tuple(_verified(what, look) for what, look in looks)
+    if any(not one.check.holds for one in found if one.check.what in _BOOKS):
+        return found
+    return (*found, _verified("books together", lambda: _together(home, public)))
 
 
 def _verified(what: str, look: Callable[[], str]) -> Verified:
@@ -98,6 +106,26 @@ def _inbox(home: SiteHome, public: str) -> str:
         return "not begun: accept the invitation again"
     record = InboxRecord(home.inbox, federation, name, must_exist=True)
     return f"request {record.last_sequence} was the last, {record.answered} the last that was answered"
+
+
+def _together(home: SiteHome, public: str) -> str:
+    if running_node(home) is not None:
+        return "compared by the node when it opened them; here they are compared while it is stopped"
+    entries = verify_audit(home.audit, home.audit_anchor, public).entries
+    rows = read_ledger(home.ledger, home.ledger_anchor, public, host_identifier(home.keys)).rows
+    missing = check_books(entries, rows, _last_reply(home))
+    late = "; a crash left the log one line behind, which the next start mends" if missing else ""
+    return f"ledger, audit log and record of requests are of one time{late}"
+
+
+def _last_reply(home: SiteHome) -> bytes | None:
+    if not home.inbox.exists():
+        return None
+    invitation = read_pinned(home).invitation
+    inbox = Inbox(
+        home.inbox, invitation.federation, invitation.site, site_identity(home), invitation.coordinator, must_exist=True
+    )
+    return inbox.last_reply
 
 
 def _plans(home: SiteHome) -> str:

@@ -103,6 +103,7 @@ def accept(
     """
     from client.enrolment import accept as pin
     from client.enrolment import check_invitation
+    from client.node_process import running_node
     from common.armour import read_armoured_file
 
     site = existing_home(home)
@@ -117,6 +118,8 @@ def accept(
     pinned = pin(site, text, fingerprint).invitation
     is_new = _begin_conversation(site, pinned)
     say("", f"{'pinned' if is_new else 'pinned already'}: this site listens to {pinned.federation_name} and no other")
+    if running_node(site) is not None:
+        say("the node that runs goes on with what it had: `cloister-site stop`, then `cloister-site start`")
     say("next: `cloister-site data check`, then wait for a plan: `cloister-site plans`")
 
 

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from client.opening import alone
+from client.review import open_desk
 from client.verification import verify_site
+from tests.client.commands.test_plans import reserve
 from tests.site_play import Play
 
 
@@ -55,6 +58,19 @@ def test_an_older_log_is_a_rollback(joined: Play) -> None:
     joined("pause")
     shutil.copy(joined.folder / "older", joined.site.audit)
     assert broken(joined)["audit log"] == 14
+
+
+def test_a_ledger_put_back_with_its_anchor_is_seen_beside_the_log(joined: Play) -> None:
+    """Each fits its anchor; that it is older than the others shows in their comparison alone."""
+    kept = {path: path.read_bytes() for path in (joined.site.ledger, joined.site.ledger_anchor)}
+    (path,) = joined.site.plans.iterdir()
+    reserve(joined, open_desk(joined.site).find(path.stem))
+    assert broken(joined) == {}
+    for path, content in kept.items():
+        path.write_bytes(content)
+    with alone(joined.site):
+        assert broken(joined) == {}  # a node that runs writes between two looks; it compared them when it started
+    assert broken(joined) == {"books together": 14}
 
 
 def test_an_edited_log_is_damage(joined: Play) -> None:

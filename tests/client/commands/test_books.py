@@ -17,7 +17,7 @@ REASON = "disk replaced, restored from the backup of the 18th"
 def test_verify_finds_a_sound_site_sound(joined: Play) -> None:
     ended = joined("verify")
     assert (ended.code, ended.err) == (0, "")
-    assert "6 pass, 0 warn, 0 fail" in ended.out
+    assert "7 pass, 0 warn, 0 fail" in ended.out
 
 
 def test_verify_tells_damage_from_rollback(joined: Play) -> None:

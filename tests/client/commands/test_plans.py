@@ -8,8 +8,9 @@ from client.config import load_site_config
 from client.keys import site_identity
 from client.ledger import open_ledger
 from client.ledger_anchor import host_identifier
+from client.site_audit import note
 from common.audit import verify_audit
-from common.audit_events import ApprovalWithdrawn, Approved, PlanSeen
+from common.audit_events import ApprovalWithdrawn, Approved, PlanSeen, Reserved, RoundCharged
 from common.identity import new_identity, public_name
 from common.privacy.mechanism import mechanism_of
 from common.signed_plan import sign_plan, write_signed_plan
@@ -29,10 +30,13 @@ def ledger(play: Play):
 
 
 def reserve(play: Play, signed) -> None:
+    """As the node does when a plan's first request comes, and its seventh round."""
     with ledger(play) as books:
         plan = signed.plan
         books.reserve(signed.digest, plan.name, signed.coordinator, "records", mechanism_of(plan), plan.rounds)
         books.commit(signed.digest, 7, "1" * 64)
+    note(play.site, Reserved(plan=signed.digest, dataset="records", unit="patient", rounds=plan.rounds, cost=1.0))
+    note(play.site, RoundCharged(plan=signed.digest, round_number=7, order="1" * 64))
 
 
 # --- review ---

@@ -7,8 +7,8 @@ import pytest
 from pyarrow import parquet
 
 from common.columns import DataColumns
-from common.records.sources import read_records
 from common.errors import DataError
+from common.records.sources import occurring_labels, read_records
 
 LABELS = ("none", "event")
 ROWS = [("p1", 'said "no", left', "none"), ("p2", "two\nlines", "event"), ("p1", "ümlaut", "none")]
@@ -239,6 +239,13 @@ def test_a_folder_and_no_file_at_all_are_reported(tmp_path):
 def test_a_file_listed_twice_is_reported_because_its_rows_would_count_twice(tmp_path):
     path = write_csv(tmp_path, "1,a,none")
     assert problems(path, path) == ["data.csv: is listed more than once"]
+
+
+def test_labels_are_found_as_they_are_compared(tmp_path):
+    first = write_csv(tmp_path, "p1,a, none ", "p2,b,", "p3,c,7", "p4,d,event")
+    second = write_parquet(tmp_path, {"label": [7.0, None, float("nan")]})
+    found = occurring_labels([first, second, tmp_path / "gone.csv"], DataColumns())
+    assert found == {"none", "event", "7"}
 
 
 def test_labels_in_another_case_are_pointed_out(tmp_path):
