@@ -97,16 +97,18 @@ class Service:
         gateway.start()
         try:
             while not self.stop.wait(_LOOK_SECONDS):
-                if self._gateway_error is not None:
-                    raise self._gateway_error
+                if not gateway.is_alive():
+                    raise self._gateway_error or CloisterError("the gateway ended by itself")
                 if superlink.exit_code is not None:
                     superlink = self._restart(superlink)
                 self._register()
                 self._watch()
         finally:
             self.stop.set()
-            gateway.join()
-            superlink.stop()
+            try:
+                gateway.join()
+            finally:  # also when a second signal comes while the gateway says goodbye
+                superlink.stop()
 
     # --- the SuperLink ---
 

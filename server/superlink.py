@@ -42,12 +42,13 @@ class SuperLink:
     """
 
     def __init__(self, home: CoordinatorHome, port: int) -> None:
+        command = _command(home, port)
         _end_left_behind(home)
         _refuse_taken(port)
         self._home = home
         self._log = home.superlink_log.open("ab")
         self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            _command(home, port),
+            command,
             env=_environment(home),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -72,6 +73,8 @@ class SuperLink:
 
         Its state is in the database, and safe against a kill.
         """
+        if self._log.closed:
+            return  # it was stopped before, and its number may be another's by now
         # What it has started leads sessions of its own, and would only notice after a while that it is gone.
         family = family_of(self._process.pid)
         try:
@@ -80,7 +83,8 @@ class SuperLink:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _kill(family)
+            _kill(family - {self._process.pid})
+            self._process.kill()
             self._process.wait()
             self._log.close()
             self._home.superlink_process.unlink(missing_ok=True)
@@ -160,6 +164,11 @@ def _refuse_taken(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
+        except PermissionError:
+            raise ConfigError(
+                f"port {port} on {LOOPBACK} is not for this account to listen on",
+                hint="set listen.superlink_port in coordinator.toml to one above 1023",
+            ) from None
         except OSError:
             raise ConfigError(
                 f"port {port} on {LOOPBACK} is taken by another process",
