@@ -36,6 +36,7 @@ class Watch:
         self.answers: dict[str, set[bytes]] = defaultdict(set)
         self.survivors: dict[int, tuple[str, ...]] = {}
         self.codes: Counter[str] = Counter()
+        self.conversation: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
 
     def charged(self, site: str) -> list[int]:
         """Rounds that the ledger on disk says are paid for, in order."""
@@ -67,6 +68,7 @@ class Watch:
     def see(self, site: str, request: bytes, answer: bytes) -> None:
         """An answer has left a site."""
         asked, said = body_of(request), body_of(answer)
+        self.conversation[site].append((request, answer))
         self.answers[hashlib.sha256(request).hexdigest()].add(answer)
         kind = kind_of(said)
         if kind is Refusal:

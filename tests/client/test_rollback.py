@@ -137,6 +137,24 @@ def test_an_older_copy_is_noticed_or_harmless(lives: Lives, name: str) -> None:
     expect(lives, error)
 
 
+@pytest.mark.parametrize(
+    ("older", "now"),
+    [
+        pytest.param(Kill(Moment(ATTACKED, "charges.answer", "before")), Kill(FIRST), id="charged, then answered"),
+        pytest.param(Kill(FIRST), Kill(Moment(ATTACKED, "Consent sent", "after")), id="answered, then agreed"),
+    ],
+)
+def test_a_run_folder_of_the_same_round_is_noticed(stage: Stage, older: Kill, now: Kill) -> None:
+    """It would have an order answered twice under one mask, or two survivor sets signed."""
+    with stage.lives([older, now]) as lives:
+        home = lives.federation.sites[ATTACKED]
+        assert lives.live() is None
+        shutil.copytree(home.path, home.path.with_name("older"))
+        assert lives.live() is None
+        put_back("runs")(*homes(lives))
+        expect(lives, RollbackError)
+
+
 # --- one file is deleted, cut or edited ------------------------------------------------------------------------------
 
 FILES: dict[str, tuple[type[CloisterError] | None, ...]] = {
