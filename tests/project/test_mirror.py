@@ -11,6 +11,7 @@ TESTED_ELSEWHERE = {
     "client/limits.py": "tests/client/test_policy.py",  # one config class, asked through the policy
     "common/plan_rules.py": "tests/common/test_plan.py",  # one list of sentences, asked through the plan
     "common/records/tables.py": "tests/common/records/test_sources.py",  # the file formats of that reader
+    "server/run_files.py": "tests/server/test_runs.py",  # names of files, no code
     "server/gather.py": "tests/server/test_round.py",  # one record and one protocol, no code
     "simulations/notes_grammar.py": "tests/simulations/test_notes.py",  # phrases, no code
 }
