@@ -1,128 +1,145 @@
-"""A site that is set up, enrolled and run by its commands, and a coordinator that signs plans for it."""
+"""One enrolled site and the coordinator's hand: requests are sealed as the coordinator would, answers are read."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import sys
+import atexit
+import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
-import structlog
+import numpy as np
 
-from client.cli import main
+from client.approvals import approve
 from client.home import SiteHome
-from common.enrolment import federation_id, fingerprint
-from common.identity import new_identity, public_name
+from client.opening import OpenSite, open_site
+from client.status import StatusBoard
+from common.audit import read_audit
+from common.envelope import Envelope, open_envelope, seal
+from common.identity import public_name
 from common.key_files import read_identity
+from common.messages import Message
 from common.moments import current_moment
+from common.plan import BaseIdentity, Plan
 from common.signed_plan import SignedPlan, sign_plan, write_signed_plan
-from server.enrolment import enrol, enrolled
+from common.study_messages import PlanOffer
+from common.wire import KINDS, decode, encode, subject
 from server.home import CoordinatorHome
-from server.initialise import initialise
-from tests.plans import make_plan
-
-FEDERATION = "sepsis"
-ADDRESS = "127.0.0.1:9443"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-def command(*words: str | Path) -> Ended:
-    """Give a command through its outer door, in this process, where nobody can be asked."""
-    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv, code = ["cloister-site", *map(str, words)], 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    finally:
-        sys.argv = argv
-        structlog.reset_defaults()
-    return Ended(code, out.getvalue(), err.getvalue())
+from tests.federation_play import Federation, make_federation
 
 
 @dataclass
-class Play:
-    """A site's home and its coordinator's.
+class SitePlay:
+    """Site `a`, opened once it is asked for, and everything that its coordinator can say."""
 
-    Attributes:
-        folder: Where both are.
-    """
-
-    folder: Path
-    site: SiteHome = field(init=False)
-    coordinator: CoordinatorHome = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.site = SiteHome(self.folder / "site")
-        self.coordinator = CoordinatorHome(self.folder / "coordinator")
-        initialise(self.coordinator, FEDERATION, ADDRESS)
+    federation: Federation
+    sequence: int = 0
+    acknowledged: int = 0
+    stack: ExitStack = field(default_factory=ExitStack)
+    opened: OpenSite | None = None
 
     @property
-    def identity(self):
-        return read_identity(self.coordinator.identity_key)
+    def home(self) -> SiteHome:
+        return self.federation.sites["a"]
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint(public_name(self.identity))
+    def site(self):
+        return self.open().site
 
-    def __call__(self, *words: str | Path) -> Ended:
-        """Give a command to the site."""
-        return command(*words, "--home", self.site.path)
+    def open(self) -> OpenSite:
+        if self.opened is None:
+            self.opened = self.stack.enter_context(open_site(self.home, StatusBoard(self.home.status)))
+        return self.opened
 
-    def init(self, *words: str) -> Ended:
-        return self("init", "--name", "north", *words)
+    def close(self) -> None:
+        self.stack.close()
+        self.stack, self.opened = ExitStack(), None
 
-    def invite(self) -> Path:
-        """Ask, and be enrolled: the invitation's file."""
-        path = self.folder / "invitation"
-        path.write_text(enrol(self.coordinator, self("request").out))
-        return path
+    # --- what the coordinator says ---
 
-    def join(self) -> Play:
-        """Everything up to the pinned coordinator."""
-        assert self.init().code == 0
-        assert self("accept", self.invite(), "--fingerprint", self.fingerprint).code == 0
-        return self
+    @property
+    def coordinator(self):
+        return read_identity(self.federation.coordinator.identity_key)
 
-    def sign(self, name: str = "study", **changes) -> tuple[SignedPlan, Path]:
-        """A signed plan that fits a new site's limits, but for the changes."""
-        roster = {site.name: site.public for site in enrolled(self.coordinator)}
-        roster |= {other: public_name(new_identity()) for other in ("east", "south", "west")}
-        values = {
-            "name": name,
-            "mode": "distributed",
-            "local_steps": 1,
-            "rounds": 200,
-            "sites": 4,
-            "minimum_sites": 3,
-            "roster": roster,
-            "privacy": {"sampling_rate": 0.05, "noise_multiplier": 1.2, "divisor": 20.0},
-            "secure_aggregation": {"masked": True},
+    def seal(self, body: bytes, plan: str, number: int = 0, **changes: Any) -> bytes:
+        self.sequence += 1
+        invitation = self.open().pinned.invitation
+        fields = {
+            "federation": invitation.federation,
+            "plan_digest": plan,
+            "round_number": number,
+            "sequence": self.sequence,
+            "acknowledged": self.acknowledged,
+            "sender": "coordinator",
+            "recipient": "a",
+            "body": body,
         }
-        for key, value in changes.items():
-            values[key] = values[key] | value if isinstance(values.get(key), dict) else value
-        plan = make_plan(**values)
-        now = current_moment()
-        federation = federation_id(FEDERATION, public_name(self.identity))
-        signed = sign_plan(plan, federation, now, now + timedelta(days=9), self.identity)
-        path = self.folder / f"{name}.plan"
-        path.write_bytes(write_signed_plan(signed))
-        return signed, path
+        return seal(Envelope(**{**fields, **changes}), changes.pop("identity", self.coordinator))
 
-    def approved(self, **changes) -> SignedPlan:
-        """A plan that was reviewed and approved."""
-        signed, path = self.sign(**changes)
-        assert self("review", path).code == 0
-        assert self("approve", signed.digest).code == 0
+    def request(self, message: Message, **changes: Any) -> bytes:
+        frame = encode(message)
+        plan, number = subject(frame)
+        return self.seal(frame, plan, number, **changes)
+
+    def ask(self, message: Message, **changes: Any) -> Message:
+        """Send, and read the answer."""
+        answer = self.site.answer(self.request(message, **changes))
+        return read_answer(answer)
+
+    def offer(self, signed: SignedPlan) -> Message:
+        return self.ask(PlanOffer(signed.digest, np.frombuffer(write_signed_plan(signed), np.uint8)))
+
+    # --- plans ---
+
+    def sign(self, plan: Plan, *, approved: bool = True, days: float = 9, identity=None) -> SignedPlan:
+        """Any plan that parses, signed for this federation."""
+        now = current_moment()
+        end = now + timedelta(days=days)
+        federation = self.open().pinned.invitation.federation
+        signed = sign_plan(plan, federation, now, end, identity or self.coordinator)
+        if approved:
+            approve(self.home, signed.digest, "tester")
         return signed
+
+    def events(self) -> list[Any]:
+        """What the audit log tells, oldest first."""
+        public = public_name(read_identity(self.home.identity_key))
+        return [entry.event for entry in read_audit(self.home.audit, self.home.audit_anchor, public).entries]
+
+    def told(self, kind: type) -> list[Any]:
+        return [event for event in self.events() if isinstance(event, kind)]
+
+
+def read_answer(answer: bytes | None) -> Message:
+    assert answer is not None
+    return decode(bytes(open_envelope(answer, len(answer)).body), *KINDS.values())
+
+
+def make_site_play(folder: Path) -> SitePlay:
+    """A federation as it is before the first plan; a copy of one that is made once."""
+    made = _template()
+    shutil.copytree(made.coordinator.path.parent, folder, symlinks=True, dirs_exist_ok=True)
+    sites = {name: SiteHome(folder / name / "home") for name in made.sites}
+    return SitePlay(Federation(CoordinatorHome(folder / "coordinator"), sites))
+
+
+@cache
+def _template() -> Federation:
+    """A base of two files that nobody loads will do: what loads it is another's business."""
+    folder = Path(mkdtemp(prefix="cloister-play-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    base = folder / "small"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"weights" * 10)
+    return make_federation(folder, base, ("a", "b", "c", "d"))
+
+
+def other_base(plan: Plan, **files: str) -> Plan:
+    """The same plan on another base."""
+    base = BaseIdentity(name="tiny", files=files)
+    return Plan.model_validate({**plan.model_dump(), "base": base.model_dump()})

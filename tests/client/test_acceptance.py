@@ -1,0 +1,234 @@
+import json
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+
+import client.verdict
+from client.acceptance import NotTakingPartError, checked_plan, keep_plan
+from client.approvals import approve, withdraw
+from common.audit_events import PlanSeen, Refused, Reserved
+from common.errors import BudgetError, IntegrityError, RefusedError
+from common.identity import new_identity
+from common.moments import current_moment
+from common.reasons import PolicyCode
+from common.signed_plan import sign_plan, write_signed_plan
+from tests.federation_play import DRAFT
+from tests.site_play import make_site_play
+
+
+@pytest.fixture
+def play(tmp_path):
+    play = make_site_play(tmp_path)
+    yield play
+    play.close()
+
+
+@pytest.fixture
+def signed(play):
+    return play.federation.sign()
+
+
+@pytest.fixture
+def acceptance(play):
+    return play.site.acceptance
+
+
+def test_a_plan_is_kept_once_and_seen_once(play, acceptance, signed):
+    assert acceptance.offered(signed.digest) is None
+    for _ in range(3):
+        assert acceptance.offer(signed).state == "accepted"
+    assert play.home.plan(signed.digest).read_bytes() == write_signed_plan(signed)
+    assert play.home.plan(signed.digest).stat().st_mode & 0o777 == 0o600
+    assert [event.plan for event in play.told(PlanSeen)] == [signed.digest]
+    assert acceptance.offered(signed.digest) == signed
+
+
+def test_a_plan_outlives_the_process(play, acceptance, signed):
+    acceptance.offer(signed)
+    play.close()
+    assert play.site.acceptance.check(signed.digest) == signed
+
+
+def test_what_was_never_offered_is_not_taken_part_in(acceptance):
+    with pytest.raises(RefusedError, match="no such plan was offered"):
+        acceptance.check("0" * 64)
+
+
+def test_a_plan_that_a_person_brings_is_kept_as_one_that_is_offered(play, acceptance, signed):
+    assert keep_plan(play.home, play.open().audit, play.open().pinned, write_signed_plan(signed)) == signed
+    assert acceptance.check(signed.digest) == signed
+    assert [event.plan for event in play.told(PlanSeen)] == [signed.digest]
+
+
+def test_a_unit_without_a_budget_is_over_it(play, acceptance):
+    signed = play.federation.sign({**DRAFT, "privacy": {**DRAFT["privacy"], "unit": "record"}})
+    assert acceptance.offer(signed).codes == ("other-unit", "over-budget")
+
+
+def test_reading_keeps_nothing(play, acceptance, signed):
+    assert acceptance.read(write_signed_plan(signed)) == signed
+    assert list(play.home.plans.iterdir()) == []
+    assert play.told(PlanSeen) == []
+
+
+@pytest.mark.parametrize("who", ["another coordinator", "another federation"])
+def test_a_plan_of_somebody_else_is_refused(play, acceptance, signed, who):
+    now = current_moment()
+    coordinator = new_identity() if who == "another coordinator" else play.coordinator
+    federation = "0" * 64 if who == "another federation" else signed.federation
+    other = write_signed_plan(sign_plan(signed.plan, federation, now, now + timedelta(days=1), coordinator))
+    pinned = play.open().pinned
+    for attempt in (
+        lambda: acceptance.read(other),
+        lambda: checked_plan(other, pinned),
+        lambda: keep_plan(play.home, play.open().audit, pinned, other),
+    ):
+        with pytest.raises(IntegrityError, match="by another coordinator, or for another federation"):
+            attempt()
+    assert list(play.home.plans.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data.replace(b'"rounds":3', b'"rounds":4')])
+def test_a_kept_plan_that_was_changed_is_refused(play, acceptance, signed, damage):
+    acceptance.offer(signed)
+    play.home.plan(signed.digest).write_bytes(damage(write_signed_plan(signed)))
+    play.close()
+    with pytest.raises(IntegrityError):
+        play.site.acceptance.check(signed.digest)
+
+
+def test_without_an_approval_it_waits_and_with_one_it_takes_part(play, acceptance):
+    signed = play.federation.sign(approved=False)
+    verdict = acceptance.offer(signed)
+    assert (verdict.state, verdict.codes) == ("waiting", ("not-approved",))
+    with pytest.raises(NotTakingPartError, match="a person here must approve the plan") as error:
+        acceptance.check(signed.digest)
+    assert error.value.verdict == verdict
+    approve(play.home, signed.digest, "tester")
+    assert acceptance.check(signed.digest) == signed
+    withdraw(play.home, signed.digest)
+    with pytest.raises(NotTakingPartError):
+        acceptance.check(signed.digest)
+    assert [event.codes for event in play.told(Refused)] == 2 * [("not-approved",)]
+
+
+def test_time_that_passes_counts_at_once(play, acceptance, signed, monkeypatch):
+    acceptance.offer(signed)
+    late = signed.valid_until + timedelta(seconds=1)
+    monkeypatch.setattr(type(acceptance.ledger), "latest_time", property(lambda _: late))
+    with pytest.raises(NotTakingPartError) as error:
+        acceptance.check(signed.digest)
+    assert error.value.verdict.codes == ("plan-expired",)
+
+
+def test_a_cost_is_set_aside_once_and_before_it_is_said(play, acceptance, signed):
+    acceptance.offer(signed)
+    assert not acceptance.is_reserved(signed.digest)
+    for _ in range(2):
+        acceptance.reserve(signed)
+    assert acceptance.is_reserved(signed.digest)
+    (event,) = play.told(Reserved)
+    made = acceptance.ledger.reservation(signed.digest)
+    assert (event.plan, event.rounds, event.unit) == (signed.digest, 3, "patient")
+    assert made.cost <= event.cost <= made.cost + 1e-6
+
+
+def test_a_plan_beyond_the_budget_is_told_so_and_nothing_is_set_aside(play, acceptance, signed):
+    config = play.home.config
+    play.close()
+    config.write_text(config.read_text().replace("epsilon = 100.0", "epsilon = 0.01"))
+    acceptance = play.site.acceptance
+    verdict = acceptance.offer(signed)
+    assert (verdict.state, verdict.codes, verdict.over_budget) == ("refused", ("over-budget",), True)
+    with pytest.raises(NotTakingPartError, match="the ledger has not enough left for it"):
+        acceptance.check(signed.digest)
+    with pytest.raises(BudgetError):
+        acceptance.reserve(signed)
+    assert play.told(Reserved) == []
+
+
+def test_a_plan_that_was_reserved_goes_on_whatever_the_budget_became(play, acceptance, signed):
+    acceptance.offer(signed)
+    acceptance.reserve(signed)
+    config = play.home.config
+    play.close()
+    config.write_text(config.read_text().replace("epsilon = 100.0", "epsilon = 0.01"))
+    assert play.site.acceptance.check(signed.digest) == signed
+
+
+def test_after_a_recovery_it_never_goes_on(play, acceptance, signed):
+    acceptance.offer(signed)
+    acceptance.reserve(signed)
+    acceptance.ledger.recover("a test")
+    assert not acceptance.is_reserved(signed.digest)
+    with pytest.raises(NotTakingPartError):
+        acceptance.check(signed.digest)
+    with pytest.raises(BudgetError, match="from before a recovery"):
+        acceptance.reserve(signed)
+
+
+def with_policy(play, *lines):
+    play.close()
+    text = play.home.config.read_text()
+    play.home.config.write_text(text.replace("[policy]", "\n".join(("[policy]", *lines))))
+    return play.site.acceptance
+
+
+def test_a_limit_on_trained_values_is_asked_once_they_are_known(play, signed):
+    acceptance = with_policy(play, "most_trained_values = 100")
+    assert acceptance.offer(signed).state == "accepted"
+    assert acceptance.check(signed.digest, 100) == signed
+    with pytest.raises(NotTakingPartError) as error:
+        acceptance.check(signed.digest, 101)
+    assert error.value.verdict.codes == ("too-many-trained-values",)
+
+
+def local(play, folder):
+    text = play.home.config.read_text()
+    play.close()
+    play.home.config.write_text(text + f'\n[base]\nlocal = ["{folder}"]\n')
+    return with_policy(play, "base_must_be_local = true", "most_trained_values = 100")
+
+
+def test_a_local_base_is_hashed_once_and_its_trained_values_are_asked_later(play, signed, monkeypatch):
+    acceptance = local(play, play.federation.base)
+    looked = []
+    real = client.verdict.find_copy
+    monkeypatch.setattr(client.verdict, "find_copy", lambda *args: looked.append(args) or real(*args))
+    assert acceptance.offer(signed).state == "accepted"
+    for _ in range(3):
+        acceptance.check(signed.digest)
+    assert len(looked) == 1
+
+
+def test_a_base_that_is_not_local_is_looked_for_again(play, signed, tmp_path):
+    acceptance = local(play, tmp_path / "later")
+    assert acceptance.offer(signed).codes == ("base-not-local",)
+    (tmp_path / "later").symlink_to(play.federation.base.resolve())
+    assert acceptance.check(signed.digest) == signed
+
+
+def test_a_local_base_whose_index_leads_elsewhere_is_none(play, tmp_path):
+    base = play.federation.base.resolve()
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "../../other.safetensors"}}))
+    signed = play.federation.sign()
+    assert local(play, base).offer(signed).codes == ("base-not-local",)
+
+
+def test_refusals_name_known_codes_only(play, acceptance):
+    """A plan that breaks as much as one plan can."""
+    play.close()
+    text = play.home.config.read_text()
+    play.home.config.write_text(
+        text.replace("most_epsilon = 50.0", "most_epsilon = 0.001\nmost_rounds = 1\nleast_sites = 9").replace(
+            "epsilon = 100.0", "epsilon = 0.01"
+        )
+    )
+    signed = play.federation.sign(approved=False)
+    verdict = play.site.acceptance.offer(signed)
+    assert verdict.state == "refused"
+    assert "over-budget" in verdict.codes
+    assert set(verdict.codes) <= {*get_args(PolicyCode), "over-budget"}
+    assert list(verdict.codes) == sorted(set(verdict.codes))
+    assert {"epsilon-too-high", "too-many-rounds", "not-approved"} <= set(verdict.codes)
