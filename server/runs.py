@@ -26,7 +26,7 @@ class Submission:
     """What was handed to the SuperLink.
 
     Attributes:
-        run_id: Flower's number of the run.
+        run_id: Flower's number of the run; 0 where it was stopped.
         progress_from: Where the events of this attempt begin in the run's progress, in bytes.
     """
 
@@ -86,6 +86,10 @@ class Run:
             return time.time() - (self.folder / SUBMISSION_NAME).stat().st_mtime
         except FileNotFoundError:
             return math.inf
+
+    def forget_submission(self) -> None:
+        """There is a new attempt, whose number is not known yet."""
+        (self.folder / SUBMISSION_NAME).unlink(missing_ok=True)
 
     def note_submission(self, submission: Submission) -> None:
         """Keep it for `status` and `stop`."""

@@ -19,6 +19,7 @@ from server.signed_plans import prepare_folder, sites_of
 _FRESH_SECONDS = 60.0
 """So long after its submission, a run that has told nothing may still be starting."""
 _STOP_SECONDS = 10.0
+_STOPPED = 0
 
 
 class RunControl(Protocol):
@@ -70,8 +71,15 @@ def submit(home: CoordinatorHome, control: RunControl, signed: SignedPlan, *, re
     _end_leftover(run, control)
     _, start = read_progress(run.folder)
     config = {"home": str(home.path), "plan": signed.digest, "resume": _word(resume), "enough": _word(enough)}
+    run.forget_submission()
     run.note_submission(Submission(control.start_run(config), start))
     return run
+
+
+def is_wanted(run: Run, run_id: int) -> bool:
+    """Whether a process that is about to conduct a run still should: it may have been stopped while it was starting."""
+    submission = run.submission
+    return submission is None or submission.run_id == run_id
 
 
 def _refuse_unfit(home: CoordinatorHome, run: Run) -> None:
@@ -96,7 +104,7 @@ def _refuse_unfit(home: CoordinatorHome, run: Run) -> None:
 def goes_on(run: Run, control: RunControl) -> bool:
     """Whether a process conducts the run, or is about to."""
     submission = run.submission
-    if run.is_conducted or submission is None:
+    if run.is_conducted or submission is None or submission.run_id == _STOPPED:
         return run.is_conducted
     if read_progress(run.folder, submission.progress_from)[0] or run.seconds_since_submission > _FRESH_SECONDS:
         return False  # it had begun, and nobody conducts it any more; or it never began
@@ -106,7 +114,9 @@ def goes_on(run: Run, control: RunControl) -> bool:
 def _end_leftover(run: Run, control: RunControl) -> None:
     """Whatever a crash left in the SuperLink's database must not come to life again beside the new run."""
     submission = run.submission
-    if submission is not None and _is_active(control.run_status(submission.run_id)):
+    if submission is None or submission.run_id == _STOPPED:
+        return
+    if _is_active(control.run_status(submission.run_id)):
         control.stop_run(submission.run_id)
 
 
@@ -138,6 +148,7 @@ def end_run(run: Run, control: RunControl, pause: Callable[[float], None] = time
     submission = run.submission
     if submission is None or not control.stop_run(submission.run_id):
         raise CloisterError(f"the SuperLink knows no run {run.name} to stop", hint="`cloister-coordinator status`")
+    run.note_submission(Submission(_STOPPED, submission.progress_from))
     deadline = time.monotonic() + _STOP_SECONDS
     while run.is_conducted:
         if time.monotonic() > deadline:

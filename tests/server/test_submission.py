@@ -11,7 +11,7 @@ from server.progress import PhaseProgress, Progress
 from server.run_files import LOCK_NAME, RESULTS_NAME, SUBMISSION_NAME
 from server.runs import Submission, run_of, standing_of
 from server.signed_plans import issue_plan, prepare_folder
-from server.submission import end_run, goes_on, refuse_without_service, submit
+from server.submission import end_run, goes_on, is_wanted, refuse_without_service, submit
 from tests.enrolment_play import NOW, make_coordinator, make_join_request
 from tests.held_lock import held
 from tests.plans import make_plan
@@ -156,6 +156,23 @@ def test_a_run_that_does_not_end_is_a_timeout(home, control, monkeypatch):
     with held(run.folder / LOCK_NAME), pytest.raises(DeadlineError):
         end_run(run, control, pause=lambda _: None)
     assert standing_of(run).phase is None
+
+
+def test_a_process_that_starts_after_the_stop_does_nothing(home, control):
+    run = start(home, control, issue(home))
+    assert is_wanted(run, 1)
+    assert not is_wanted(run, 2)  # of an earlier attempt
+    end_run(run, control)
+    assert not is_wanted(run, 1)
+    assert not goes_on(run, control)
+    start(home, control, run.signed, resume=True)
+    assert is_wanted(run, 2)
+
+
+def test_a_run_that_nobody_submitted_by_command_is_wanted(home, control):
+    signed = issue(home)
+    prepare_folder(home, signed, resume=False)
+    assert is_wanted(run_of(home, signed), 5)
 
 
 def test_nothing_to_end_is_an_error(home, control):
