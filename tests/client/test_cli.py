@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 from client.cli import app
-from tests.site_play import Play, command
+from tests.site_commands import Play, command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands

@@ -7,7 +7,7 @@ from common.errors import ConfigError, NotApprovedError, UsageError
 from common.privacy.accountant import epsilon
 from common.privacy.mechanism import mechanism_of
 from tests.client.commands.test_plans import ledger, reserve
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 @pytest.fixture

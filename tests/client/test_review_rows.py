@@ -8,7 +8,7 @@ from client.policy import Reason
 from client.review import open_desk
 from client.review_rows import limit_rows
 from common.reasons import PolicyCode
-from tests.site_play import Play
+from tests.site_commands import Play
 
 CODES = frozenset(typing.get_args(PolicyCode))
 

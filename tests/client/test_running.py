@@ -13,7 +13,7 @@ from common.audit import verify_audit
 from common.audit_events import Started, Stopped
 from common.errors import AccessError, CloisterError, TransportError, TryAgainError
 from common.identity import public_name
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 class Link:

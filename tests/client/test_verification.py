@@ -7,7 +7,7 @@ from client.opening import alone
 from client.review import open_desk
 from client.verification import verify_site
 from tests.client.commands.test_plans import reserve
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 @pytest.fixture

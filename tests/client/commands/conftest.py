@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from client.ledger_rows import Recovered as LedgerRecovered
 from client.opening import alone
 from client.review import open_desk
 from tests.client.commands.test_plans import kinds, ledger, reserve
-from tests.site_play import FEDERATION, Play
+from tests.site_commands import FEDERATION, Play
 
 REASON = "disk replaced, restored from the backup of the 18th"
 

@@ -2,7 +2,7 @@ import json
 import math
 
 from tests.client.commands.test_plans import ledger, reserve
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 def bar(text: str) -> str:

@@ -11,7 +11,7 @@ from common.audit_events import AdminCommand, Joined
 from common.enrolment import fingerprint, read_join_request
 from common.identity import public_name
 from common.key_files import read_identity
-from tests.site_play import FEDERATION, Play
+from tests.site_commands import FEDERATION, Play
 
 
 def events(play: Play, kind: type) -> list:

@@ -17,7 +17,7 @@ from client.status import read_status
 from common.audit import verify_audit
 from common.audit_events import AdminCommand, Paused, Resumed, Started, Stopped
 from common.identity import public_name
-from tests.site_play import Play
+from tests.site_commands import Play
 
 ROOT = Path(__file__).parents[3]
 

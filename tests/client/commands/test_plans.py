@@ -14,7 +14,7 @@ from common.audit_events import ApprovalWithdrawn, Approved, PlanSeen, Reserved,
 from common.identity import new_identity, public_name
 from common.privacy.mechanism import mechanism_of
 from common.signed_plan import sign_plan, write_signed_plan
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 def kinds(play: Play) -> list[str]:

@@ -7,7 +7,7 @@ from client.approvals import Approval
 from client.commands.review_view import cost_in_words, review_json, share_in_words, state_in_words
 from client.review import Review, open_desk
 from tests.client.commands.test_plans import reserve
-from tests.site_play import Play
+from tests.site_commands import Play
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import json
 
 from client.opening import alone
 from client.status import StatusBoard
-from tests.site_play import ADDRESS, Play
+from tests.site_commands import ADDRESS, Play
 
 
 def test_a_new_site_has_no_coordinator_yet(play: Play) -> None:
