@@ -23,12 +23,11 @@ from client.enrolment import Pinned
 from client.home import SiteHome
 from client.keys import node_key
 from common.errors import AccessError, ConfigError, ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, CallError, Channel, pack, record_of, unpack
+from common.flower import MESSAGE_TYPE, CallError, Channel, Parcel, pack, parcel, record_of, unpack
 
 from flwr.app import Message  # isort: skip
-from flwr.app.message import remove_content_from_message  # isort: skip
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
-from flwr.common.serde import message_from_proto, message_to_proto  # isort: skip
+from flwr.common.serde import message_from_proto  # isort: skip
 from flwr.proto.fleet_pb2 import (  # isort: skip
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -52,11 +51,6 @@ from flwr.proto.message_pb2 import (  # isort: skip
 from flwr.proto.node_pb2 import Node  # isort: skip
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER  # isort: skip
 from flwr.supercore.date import now  # isort: skip
-from flwr.supercore.inflatable.inflatable_object import (  # isort: skip
-    get_all_nested_objects,
-    get_object_tree,
-    no_object_id_recompute,
-)
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message  # isort: skip
 
 _log = structlog.get_logger()
@@ -69,6 +63,8 @@ _HEAD_BYTES = 1 << 16
 """The longest answer that is no part of a message: metadata, and a tree of three names."""
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS = 0.01
+_OBJECT_POLL_GROWTH = 1.5
+_MOST_OBJECT_POLL_SECONDS = 0.5
 _UNKNOWN_NODE = frozenset({401, 403, 404})
 
 Answer = TypeVar("Answer", bound=Protobuf)
@@ -191,13 +187,10 @@ class FleetLink:
             TransportError: When the other side cannot be reached, or the run is over there.
         """
         reply = Message(pack(envelope), reply_to=delivery.message)
-        with no_object_id_recompute():
-            reply.metadata.__dict__["_message_id"] = reply.object_id
-            answer = self._announce(reply)
-            wanted = set(answer.objects_to_push)
-            for object_id, part in get_all_nested_objects(reply).items():
-                if object_id in wanted:
-                    self._push(reply.metadata.run_id, answer.session_id, object_id, part.deflate())
+        sending = parcel(reply)
+        answer = self._announce(sending)
+        if sending.record_id in answer.objects_to_push:
+            self._push(reply.metadata.run_id, answer.session_id, sending)
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""
@@ -219,7 +212,7 @@ class FleetLink:
         return unpack(record)
 
     def _pull(self, run_id: int, name: str) -> bytes:
-        deadline = time.monotonic() + _OBJECT_SECONDS
+        deadline, pause = time.monotonic() + _OBJECT_SECONDS, _OBJECT_POLL_SECONDS
         while time.monotonic() < deadline:
             request = PullObjectRequest(node=self._node, run_id=run_id, object_id=name)
             answer = self._channel.call(f"{_FLEET}/pull-object", request, PullObjectResponse)
@@ -227,22 +220,27 @@ class FleetLink:
                 break
             if answer.object_available:
                 return answer.object_content
-            time.sleep(_OBJECT_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * _OBJECT_POLL_GROWTH, _MOST_OBJECT_POLL_SECONDS)
         raise TransportError("a part of a message did not come", hint="the coordinator sends it again")
 
-    def _announce(self, reply: Message) -> PushMessagesResponse:
+    def _announce(self, sending: Parcel) -> PushMessagesResponse:
         request = PushMessagesRequest(
             node=self._node,
-            messages_list=[message_to_proto(remove_content_from_message(reply))],
-            message_object_trees=[get_object_tree(reply)],
+            messages_list=[sending.head],
+            message_object_trees=[sending.tree],
             # How long an answer took is nobody's business; the coordinator sees when it arrives.
             clientapp_runtime_list=[0.0],
         )
         return self._call("push-messages", request, PushMessagesResponse)
 
-    def _push(self, run_id: int, session: str, name: str, content: bytes) -> None:
+    def _push(self, run_id: int, session: str, sending: Parcel) -> None:
         request = PushObjectRequest(
-            node=self._node, run_id=run_id, object_id=name, object_content=content, session_id=session
+            node=self._node,
+            run_id=run_id,
+            object_id=sending.record_id,
+            object_content=sending.record,
+            session_id=session,
         )
         if not self._call("push-object", request, PushObjectResponse).stored:
             raise TransportError("the SuperLink did not take an answer", hint="the coordinator asks again")

@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -33,8 +34,17 @@ ENVIRONMENT: Mapping[str, str] = {
 os.environ.update(ENVIRONMENT)
 
 from flwr.app import ConfigRecord, RecordDict  # noqa: E402
+from flwr.app import Message as FlowerMessage  # noqa: E402
+from flwr.app.message import remove_content_from_message  # noqa: E402
+from flwr.common.serde import message_to_proto  # noqa: E402
+from flwr.proto.message_pb2 import Message as Head  # noqa: E402
 from flwr.proto.message_pb2 import ObjectTree  # noqa: E402
 from flwr.supercore.constant import HEAD_BODY_DIVIDER  # noqa: E402
+from flwr.supercore.inflatable.inflatable_object import (  # noqa: E402
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata  # noqa: E402
 from google.protobuf.message import DecodeError, Message  # noqa: E402
 
@@ -96,6 +106,37 @@ def record_of(tree: ObjectTree) -> str:
     if tree.children:
         raise _unfit()
     return str(tree.object_id)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Parcel:
+    """A message as it is handed to the SuperLink, by either side.
+
+    Only the record is ever uploaded: the SuperLink has the head from the announcement, and the two parts around the
+    record name it and hold nothing. Nobody asks for them, and whoever has the record may let the SuperLink forget the
+    message at once; a part that came after that would be refused.
+
+    Attributes:
+        head: What is announced, without content.
+        tree: Names of the parts.
+        record_id: Name of the record.
+        record: Its bytes.
+    """
+
+    head: Head
+    tree: ObjectTree
+    record_id: str
+    record: bytes
+
+
+def parcel(message: FlowerMessage) -> Parcel:
+    """A message whose content `pack` made, ready to be sent; it gets its name here, as Flower's own code does it."""
+    with no_object_id_recompute():
+        message.metadata.__dict__["_message_id"] = message.object_id
+        tree = get_object_tree(message)
+        record_id = record_of(tree)
+        record = get_all_nested_objects(message)[record_id].deflate()
+        return Parcel(message_to_proto(remove_content_from_message(message)), tree, record_id, record)
 
 
 def _only_field(data: memoryview, tag: int) -> memoryview:

@@ -13,17 +13,25 @@ from typing import cast
 import structlog
 
 from common.errors import ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, pack, record_of, unpack
+from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, unpack
 from server.config import WaitingConfig, load_coordinator_config
 from server.control import control_of
 from server.enrolment import EnrolledSite
 from server.home import CoordinatorHome
 from server.pacing import Patience
+from server.runs import run_of
+from server.signed_plans import find_signed_plan
+from server.submission import is_wanted
 
 from flwr.app import Context, Message  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest  # isort: skip
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest  # isort: skip
+from flwr.proto.message_pb2 import (  # isort: skip
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
 from flwr.superlink.grid import HttpGrid  # isort: skip
 
@@ -44,6 +52,8 @@ def main(grid: Grid, context: Context) -> None:
 
     config = context.run_config
     home = CoordinatorHome(Path(str(config["home"])))
+    if not is_wanted(run_of(home, find_signed_plan(home, str(config["plan"]))), context.run_id):
+        return
     launch(
         home,
         str(config["plan"]),
@@ -114,12 +124,31 @@ class GridTransport:
         """Send the orders, several at once where they are short; gives the site that each message id belongs to."""
         sent: dict[str, str] = {}
         for batch in _batches(orders):
-            messages = [self._message(site, order) for site, order in batch.items()]
-            names = list(self._grid.push_messages(messages))
-            sent |= {name: site for name, site in zip(names, batch, strict=False) if name}
+            sent |= self._push_batch({site: parcel(self._message(site, order)) for site, order in batch.items()})
         if orders and not sent:
             raise TransportError("the SuperLink took no order", hint="its log says why: superlink.log")
         return sent
+
+    def _push_batch(self, sending: Mapping[str, Parcel]) -> dict[str, str]:
+        """Announce messages together, then upload the one part of each that anybody reads."""
+        calls, parcels = self._grid._runtime_client, sending.values()  # noqa: SLF001 - as in `_Mailbox`
+        answer = calls.PushMessages(
+            PushAppMessagesRequest(
+                messages_list=[each.head for each in parcels], message_object_trees=[each.tree for each in parcels]
+            )
+        )
+        for each in parcels:
+            if each.record_id in answer.objects_to_push:
+                calls.PushObject(
+                    PushObjectRequest(
+                        node=self._grid.node,
+                        run_id=self._grid.run.run_id,
+                        object_id=each.record_id,
+                        object_content=each.record,
+                        session_id=answer.session_id,
+                    )
+                )
+        return {name: site for name, site in zip(answer.message_ids, sending, strict=False) if name}
 
     def _message(self, site: str, order: bytes) -> Message:
         lives = self.patience.seconds + 1.0

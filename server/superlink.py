@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import time
 from contextlib import closing, suppress
@@ -23,6 +24,14 @@ LOOPBACK = "127.0.0.1"
 
 _STOP_SECONDS = 3.0
 _COMMAND = "flower-superlink"
+_DIE_WITH_PARENT = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) or os.getppid() != int(sys.argv[1]):
+    sys.exit("the service that starts the SuperLink is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks the kernel for a SIGKILL when the parent ends, however that ends, and becomes the SuperLink."""
 
 
 class SuperLink:
@@ -31,7 +40,11 @@ class SuperLink:
     Guarantees:
         It listens on loopback only: its Control and Runtime APIs let in whoever reaches them. Run-time installation of
         dependencies, telemetry and the look for updates are off. It and all that it started are gone when `stop`
-        returns. One that was left behind, because the process that had started it was killed, is ended first.
+        returns. On Linux it ends with the process that started it, also by SIGKILL, and what it started follows within
+        a second; one that was left behind all the same is ended first.
+
+    Edge cases:
+        To Linux the parent is the thread that made this object: it must live as long as the SuperLink shall.
 
     Args:
         home: The coordinator's home: certificates, database, log.
@@ -112,6 +125,7 @@ def _command(home: CoordinatorHome, port: int) -> list[str]:
     if executable is None:
         raise ConfigError(f"{_COMMAND} is not installed", hint="pip install 'cloister[coordinator]'")
     return [
+        *_bound_to_this_process(),
         executable,
         *("--ssl-certfile", str(home.superlink_certificate)),
         *("--ssl-keyfile", str(home.superlink_key)),
@@ -121,6 +135,13 @@ def _command(home: CoordinatorHome, port: int) -> list[str]:
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
     ]
+
+
+def _bound_to_this_process() -> tuple[str, ...]:
+    """What has a command end with this process, where the system offers that."""
+    if sys.platform != "linux":
+        return ()
+    return sys.executable, "-I", "-c", _DIE_WITH_PARENT, str(os.getpid())
 
 
 def _environment(home: CoordinatorHome) -> dict[str, str]:

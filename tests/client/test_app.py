@@ -84,6 +84,8 @@ FIELDS = {
     message_pb2.Message: "metadata content error",
     message_pb2.Metadata: "run_id message_id src_node_id dst_node_id reply_to_message_id ttl created_at",
     runtime_pb2.PullAppMessagesRequest: "message_ids",
+    runtime_pb2.PushAppMessagesRequest: "messages_list message_object_trees",
+    runtime_pb2.PushAppMessagesResponse: "message_ids objects_to_push session_id",
     runtime_pb2.PullAppMessagesResponse: "messages_list message_object_trees",
     control_pb2.ListNodesResponse: "nodes_info",
     control_pb2.RegisterNodeRequest: "public_key",
@@ -100,16 +102,18 @@ FIELDS = {
 
 IMPORTS = {
     common.flower: {
-        "flwr.app": "ConfigRecord RecordDict",
-        "flwr.proto.message_pb2": "ObjectTree",
+        "flwr.app": "ConfigRecord RecordDict Message as FlowerMessage",
+        "flwr.app.message": "remove_content_from_message",
+        "flwr.common.serde": "message_to_proto",
+        "flwr.proto.message_pb2": "Message as Head ObjectTree",
         "flwr.supercore.constant": "HEAD_BODY_DIVIDER",
+        "flwr.supercore.inflatable.inflatable_object": "get_all_nested_objects get_object_tree no_object_id_recompute",
         "flwr.supercore.runtime_version_compatibility": "RuntimeVersionMetadata",
     },
     client.app: {
         "flwr.app": "Message",
-        "flwr.app.message": "remove_content_from_message",
         "flwr.common.constant": "HEARTBEAT_DEFAULT_INTERVAL TIMESTAMP_HEADER",
-        "flwr.common.serde": "message_from_proto message_to_proto",
+        "flwr.common.serde": "message_from_proto",
         "flwr.proto.fleet_pb2": "ActivateNodeRequest ActivateNodeResponse DeactivateNodeRequest DeactivateNodeResponse "
         "PullMessagesRequest PullMessagesResponse PushMessagesRequest PushMessagesResponse",
         "flwr.proto.heartbeat_pb2": "SendNodeHeartbeatRequest SendNodeHeartbeatResponse",
@@ -118,14 +122,13 @@ IMPORTS = {
         "flwr.proto.node_pb2": "Node",
         "flwr.supercore.constant": "FLEET_HTTP_PUBLIC_KEY_HEADER FLEET_HTTP_SIGNATURE_HEADER",
         "flwr.supercore.date": "now",
-        "flwr.supercore.inflatable.inflatable_object": "get_all_nested_objects get_object_tree no_object_id_recompute",
         "flwr.supercore.primitives.asymmetric": "public_key_to_bytes sign_message",
     },
     server.app: {
         "flwr.app": "Context Message",
         "flwr.clientapp": "ClientApp",
-        "flwr.proto.message_pb2": "ConfirmMessageReceivedRequest ObjectTree PullObjectRequest",
-        "flwr.proto.runtime_pb2": "PullAppMessagesRequest",
+        "flwr.proto.message_pb2": "ConfirmMessageReceivedRequest ObjectTree PullObjectRequest PushObjectRequest",
+        "flwr.proto.runtime_pb2": "PullAppMessagesRequest PushAppMessagesRequest",
         "flwr.serverapp": "Grid ServerApp",
         "flwr.superlink.grid": "HttpGrid",
     },
@@ -190,7 +193,6 @@ def test_node_authentication_reads_these_headers():
 
 def test_functions_take_what_they_are_given():
     for function, given in [
-        (HttpGrid.push_messages, "messages"),
         (get_object_tree, "obj"),
         (get_all_nested_objects, "obj"),
         (remove_content_from_message, "message"),
@@ -201,7 +203,7 @@ def test_functions_take_what_they_are_given():
         assert isinstance(inspect.getattr_static(HttpGrid, name), property)
     calls = inspect.signature(HttpGrid._runtime_client.fget).return_annotation
     assert calls == "RuntimeHttpClient" or calls.__name__ == "RuntimeHttpClient"
-    for name in ("PullMessages", "PullObject", "ConfirmMessageReceived"):
+    for name in ("PullMessages", "PullObject", "PushMessages", "PushObject", "ConfirmMessageReceived"):
         assert list(inspect.signature(getattr(RuntimeHttpClient, name)).parameters) == ["self", "request"]
     grid = HttpGrid("127.0.0.1:1", token="t")
     assert grid.node.node_id == constant.SUPERLINK_NODE_ID
@@ -246,13 +248,13 @@ def test_a_node_connects_takes_a_message_and_answers_it(linked):
     assert server.paths[-1] == "/v1/fleet/deactivate-node"
 
 
-def test_each_part_is_sent_once_and_nothing_but_parts(linked):
+def test_the_record_is_sent_once_and_no_other_part(linked):
     coordinator = Coordinator()
     link, _ = linked(coordinator)
     link.connect()
     link.reply(link.receive(), b"answer")
-    assert sorted(len(contents) for contents in coordinator.pushed.values()) == [1, 1, 1]
-    assert "f" * 64 not in coordinator.pushed
+    ((content,),) = coordinator.pushed.values()
+    assert unpack(content) == b"answer"
 
 
 def test_a_whole_life_asks_for_no_bundle_and_registers_nothing(linked):
