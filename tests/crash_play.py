@@ -23,13 +23,14 @@ from client.opening import OpenSite, open_site
 from client.status import StatusBoard
 from common.base_model import load_base
 from common.compute import ComputeConfig
+from common.randomness import SecretSource
 from common.signed_plan import SignedPlan
 from common.trainable import TrainableModel
 from common.wire import kind_of
 from server.launch import launch
 from server.pacing import Patience
 from server.results import RunReport
-from tests.federation_play import DRAFT, Federation, make_federation
+from tests.federation_play import DRAFT, Federation, MakeSource, make_federation
 from tests.kills import SITES, Kill, KilledError, Killer, hook_disk
 from tests.ledger_watch import ROUNDS, FormulaTrainer, Watch, body_of
 
@@ -78,6 +79,7 @@ class Lives:
     signed: SignedPlan
     killer: Killer
     watch: Watch
+    make_source: MakeSource = SecretSource
     opened: dict[str, tuple[ExitStack, OpenSite]] = field(default_factory=dict)
     asked: dict[str, bytes] = field(default_factory=dict)
     lived: bool = False
@@ -101,7 +103,7 @@ class Lives:
         """A site, opened from what is on its disk."""
         if name not in self.opened:
             stack, home = ExitStack(), self.federation.sites[name]
-            self.opened[name] = stack, stack.enter_context(open_site(home, StatusBoard(home.status)))
+            self.opened[name] = stack, stack.enter_context(open_site(home, StatusBoard(home.status), self.make_source))
         return self.opened[name][1]
 
     def end(self, *names: str) -> None:
@@ -149,23 +151,31 @@ class Stage:
     model: object
 
     @contextmanager
-    def lives(self, kills: Sequence[Kill] = (), kept: Path | None = None) -> Iterator[Lives]:
-        """Everybody's homes as they were before the run, or in another kept state, and hooks at every moment."""
+    def lives(
+        self, kills: Sequence[Kill] = (), kept: Path | None = None, make_source: MakeSource | None = None
+    ) -> Iterator[Lives]:
+        """Everybody's homes as they were before the run, or in another kept state, and hooks at every moment.
+
+        With a source of randomness training is real, else a formula.
+        """
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(kept or self.kept, self.folder, symlinks=True)
         killer = Killer(self.folder, kills)
-        lives = Lives(self.federation, self.signed, killer, Watch(self.federation.sites, self.signed.digest))
+        watch = Watch(self.federation.sites, self.signed.digest)
+        lives = Lives(self.federation, self.signed, killer, watch, make_source or SecretSource)
         with pytest.MonkeyPatch.context() as patch:
             hook_disk(patch, killer)
-            stub_training(patch, self.model, lives.watch)
+            stub_report(patch)
+            if make_source is None:
+                stub_training(patch, self.model, watch)
             try:
                 yield lives
             finally:
                 lives.end(*SITES)
 
-    def play(self, kills: Sequence[Kill] = ()) -> tuple[Lives, RunReport]:
+    def play(self, kills: Sequence[Kill] = (), make_source: MakeSource | None = None) -> tuple[Lives, RunReport]:
         """One schedule, from beginning to end."""
-        with self.lives(kills) as lives:
+        with self.lives(kills, make_source=make_source) as lives:
             report = lives.run()
             assert lives.killer.rest() < max(1, len(kills)), "nobody died"
             moments = lives.killer.moments.copy()
@@ -189,7 +199,7 @@ def make_stage(folder: Path, base: Path) -> Stage:
 
 
 def stub_training(patch: pytest.MonkeyPatch, model, watch: Watch) -> None:
-    """Leave the books and take the slow parts: base, gradients and records at a site; picture at the coordinator."""
+    """Leave the books and take the slow parts: base, gradients and records."""
     patch.setattr(client.study, "_open_model", lambda parts: model)
     patch.setattr(client.study, "check_gradients", lambda _: 0.0)
     patch.setattr(client.study, "_training_set", lambda parts, _: parts.config.name)
@@ -198,5 +208,9 @@ def stub_training(patch: pytest.MonkeyPatch, model, watch: Watch) -> None:
     )
     patch.setattr(server.conduct, "load_base", lambda *_: None)
     patch.setattr(server.conduct, "TrainableModel", lambda *_: model)
+
+
+def stub_report(patch: pytest.MonkeyPatch) -> None:
+    """Draw no picture, and wait for nobody."""
     patch.setattr("server.report.learning_curve", lambda *_: b"a picture")
     patch.setattr(time, "sleep", lambda _: None)
