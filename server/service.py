@@ -97,7 +97,7 @@ class Service:
         gateway.start()
         try:
             while not self.stop.wait(_LOOK_SECONDS):
-                if not gateway.is_alive():
+                if not gateway.is_alive() and not self.stop.is_set():
                     raise self._gateway_error or CloisterError("the gateway ended by itself")
                 if superlink.exit_code is not None:
                     superlink = self._restart(superlink)

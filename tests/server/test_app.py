@@ -1,0 +1,257 @@
+"""The transport over Flower's grid, with a SuperLink of one page; tests/client/test_app.py holds the contract."""
+
+import time
+
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+from flwr.proto.error_pb2 import Error
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PushAppMessagesResponse
+
+import server.app
+from common.errors import TransportError
+from common.flower import pack, record_of, unpack
+from server.app import GridTransport, app, main
+from server.config import WaitingConfig
+from server.pacing import Patience
+
+WAITING = WaitingConfig(least_poll_seconds=0.001, most_poll_seconds=0.005, exchange_seconds=0.3)
+TREE = ObjectTree(children=[ObjectTree(children=[ObjectTree(object_id="record")])])
+
+
+class Run:
+    run_id = 5
+
+
+class Grid:
+    """Flower's grid and the SuperLink behind it: `replies` says what each node's order brings."""
+
+    run = Run()
+    node = Node(node_id=1)
+
+    def __init__(self, **replies):
+        self.replies = replies
+        self.pushed, self.confirmed, self.parts, self.asked = {}, [], {}, []
+        self._runtime_client = self
+        self.orders, self.contents, self.announced = {}, {}, []
+        self.takes = True
+
+    def PushMessages(self, request):  # noqa: N802 - Flower's name
+        names = []
+        for head, tree in zip(request.messages_list, request.message_object_trees, strict=True):
+            names.append(f"order {len(self.pushed)}")
+            self.pushed[names[-1]] = head.metadata
+            self.orders[record_of(tree)] = head.metadata.dst_node_id
+        self.announced.append(len(names))
+        if not self.takes:
+            return PushAppMessagesResponse(message_ids=["" for _ in names])
+        return PushAppMessagesResponse(message_ids=names, objects_to_push=list(self.orders), session_id="s")
+
+    def PushObject(self, request):  # noqa: N802 - Flower's name
+        self.contents[self.orders[request.object_id]] = unpack(request.object_content)
+
+    def PullMessages(self, request):  # noqa: N802 - Flower's name
+        heads, trees = [], []
+        for name in request.message_ids:
+            reply = self.replies.get(f"n{self.pushed[name].dst_node_id}")
+            if reply is None or not reply.due():
+                continue
+            metadata = Metadata(message_id=f"reply to {name}", reply_to_message_id=name)
+            heads.append(Message(metadata=metadata, error=Error(code=3, reason=reply.error) if reply.error else None))
+            trees.append(reply.tree)
+            self.parts[f"reply to {name}"] = reply
+        return PullAppMessagesResponse(messages_list=heads, message_object_trees=trees)
+
+    def PullObject(self, request):  # noqa: N802 - Flower's name
+        self.asked.append(request.object_id)
+        return next(reply for reply in self.parts.values() if reply.name == request.object_id).part()
+
+    def ConfirmMessageReceived(self, request):  # noqa: N802 - Flower's name
+        self.confirmed.append(request.message_object_id)
+
+
+class Reply:
+    """What one node says."""
+
+    counter = 0
+
+    def __init__(self, envelope=b"answer", *, record=None, tree=None, after=0, missing=0, found=True, error=""):
+        Reply.counter += 1
+        self.name = f"record {Reply.counter}"
+        self.tree = tree or ObjectTree(children=[ObjectTree(children=[ObjectTree(object_id=self.name)])])
+        self.record = pack(envelope)["cloister"].deflate() if record is None else record
+        self.after, self.missing, self.found, self.error = after, missing, found, error
+
+    def due(self):
+        self.after -= 1
+        return self.after < 0
+
+    def part(self):
+        self.missing -= 1
+        if self.missing >= 0:
+            return PullObjectResponse(object_found=True)
+        return PullObjectResponse(
+            object_found=self.found, object_available=self.found, object_content=self.record if self.found else b""
+        )
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch):
+    """Flower knows who sends a message by its task, of which there is none here."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1, raising=False)
+
+
+def exchange(grid, *sites, patience=None):
+    transport = GridTransport(grid, {f"n{number}": number for number in range(9)}, WAITING)
+    if patience is not None:
+        transport.patience = patience
+    return dict(transport.exchange({site: f"order to {site}".encode() for site in sites}))
+
+
+def test_each_site_gets_its_own_order_and_its_answer_comes_back():
+    grid = Grid(n1=Reply(b"one"), n2=Reply(b"two", after=3))
+    assert exchange(grid, "n1", "n2") == {"n1": b"one", "n2": b"two"}
+    assert grid.contents == {1: b"order to n1", 2: b"order to n2"}
+    assert sorted(grid.confirmed) == ["reply to order 0", "reply to order 1"]
+
+
+def test_an_order_outlives_its_exchange_by_a_second():
+    grid = Grid(n1=Reply())
+    exchange(grid, "n1", patience=Patience(20.0, 1, 5.0))
+    (metadata,) = grid.pushed.values()
+    assert metadata.ttl == 21.0
+
+
+def test_a_silent_site_ends_with_the_patience():
+    started = time.monotonic()
+    assert exchange(Grid(n1=Reply()), "n1", "n2", patience=Patience(0.2, 2, 0.1)) == {"n1": b"answer"}
+    assert 0.2 <= time.monotonic() - started < 2
+
+
+def test_once_enough_are_there_the_others_are_late():
+    started = time.monotonic()
+    assert exchange(Grid(n1=Reply()), "n1", "n2", patience=Patience(60.0, 1, 0.1)) == {"n1": b"answer"}
+    assert time.monotonic() - started < 5
+
+
+def test_a_part_that_is_announced_and_never_sent_holds_up_nobody():
+    grid = Grid(n1=Reply(missing=10**9), n2=Reply(b"two", after=5))
+    started = time.monotonic()
+    assert exchange(grid, "n1", "n2", patience=Patience(0.3, 2, 0.1)) == {"n2": b"two"}
+    assert time.monotonic() - started < 3
+
+
+def test_a_part_that_comes_a_little_later_is_waited_for():
+    assert exchange(Grid(n1=Reply(missing=4)), "n1") == {"n1": b"answer"}
+
+
+EVIL = {
+    "nothing": Reply(record=b""),
+    "no record": Reply(record=b"\xff" * 40),
+    "unknown kind": Reply(record=b"Unheard  0\x00"),
+    "numbers": Reply(record=ConfigRecord({"envelope": [1, 2, 3]}).deflate()),
+    "content": Reply(record=RecordDict().deflate()),
+    "a flat tree": Reply(tree=ObjectTree(object_id="flat")),
+    "a wide tree": Reply(tree=ObjectTree(children=[ObjectTree()] * 1000)),
+    "a part that is gone": Reply(found=False),
+    "an error": Reply(tree=ObjectTree(object_id="e"), error="node unavailable"),
+}
+
+
+@pytest.mark.parametrize("reply", EVIL.values(), ids=EVIL)
+def test_no_answer_raises_or_takes_another_with_it(reply):
+    grid = Grid(n1=reply, n2=Reply(b"two", after=2))
+    started = time.monotonic()
+    assert exchange(grid, "n1", "n2", patience=Patience(30.0, 2, 30.0)) == {"n2": b"two"}
+    assert time.monotonic() - started < 5  # a bad answer is an answer: nobody waits for a second one
+    assert len(grid.confirmed) == 2
+
+
+def test_nothing_but_the_one_record_is_asked_for():
+    grid = Grid(n1=Reply())
+    exchange(grid, "n1")
+    assert grid.asked == [grid.replies["n1"].name]
+
+
+def test_a_site_without_a_node_is_told_before_anything_is_sent():
+    grid = Grid()
+    with pytest.raises(TransportError, match="site stranger has no node"):
+        exchange(grid, "n1", "stranger")
+    assert not grid.pushed
+
+
+def test_a_superlink_that_takes_no_order_is_told():
+    grid = Grid()
+    grid.takes = False
+    with pytest.raises(TransportError, match="took no order"):
+        exchange(grid, "n1")
+
+
+def test_nobody_asked_nobody_answers():
+    assert exchange(Grid()) == {}
+
+
+# --- the ServerApp ---------------------------------------------------------------------------------------------------
+
+
+class Context:
+    def __init__(self, home, **changes):
+        self.run_id = 5
+        self.run_config = {"home": str(home), "plan": "ab", "resume": "no", "enough": "no", **changes}
+
+
+@pytest.fixture
+def wanted(monkeypatch):
+    """Every submission is the one that the run's folder waits for."""
+    monkeypatch.setattr(server.app, "find_signed_plan", lambda *_: None)
+    monkeypatch.setattr(server.app, "run_of", lambda *_: None)
+    monkeypatch.setattr(server.app, "is_wanted", lambda *_: True)
+
+
+@pytest.fixture
+def launched(monkeypatch, wanted):
+    seen = []
+    monkeypatch.setattr("server.launch.launch", lambda *args, **options: seen.append((args, options)))
+    return seen
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_run_is_launched_as_it_was_submitted(launched, tmp_path, resume, enough):
+    words = {True: "yes", False: "no"}
+    app(Grid(), Context(tmp_path, resume=words[resume], enough=words[enough]))
+    ((home, digest, _), options) = launched[0]
+    assert (home.path, digest) == (tmp_path, "ab")
+    assert options == {"resume": resume, "wait_for_all": not enough}
+    assert main is not None
+
+
+def test_a_submission_that_was_given_up_conducts_nothing(launched, monkeypatch, tmp_path):
+    monkeypatch.setattr(server.app, "is_wanted", lambda *_: False)
+    app(Grid(), Context(tmp_path))
+    assert launched == []
+
+
+def test_what_ends_a_run_comes_out_of_the_app(monkeypatch, wanted, tmp_path):
+    def fail(*_, **__):
+        raise TransportError("nobody is reached")
+
+    monkeypatch.setattr("server.launch.launch", fail)
+    with pytest.raises(TransportError):
+        app(Grid(), Context(tmp_path))
+
+
+def test_nodes_are_found_by_the_key_that_was_enrolled(monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from server.control import Node as Registered
+
+    nodes = (Registered(7, b"key a\n", True), Registered(8, b"key b", False), Registered(9, b"other", True))
+    monkeypatch.setattr(server.app, "load_coordinator_config", lambda _: None)
+    monkeypatch.setattr(server.app, "control_of", lambda *_: SimpleNamespace(nodes=lambda: nodes))
+    sites = [SimpleNamespace(name=name, node_key=f"key {name}\n") for name in "abc"]
+    assert server.app._nodes_of(SimpleNamespace(config=tmp_path), sites) == {"a": 7, "b": 8}
