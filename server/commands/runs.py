@@ -138,11 +138,12 @@ def _follow(home: CoordinatorHome, run: Run, control: RunControl) -> None:
 
 
 def _raise_end(run: Run, end: PhaseProgress) -> None:
+    again = f"`cloister-coordinator run {run.signed.digest[:8]} --resume` goes on"
     if end.phase == "failed":
-        raise _ERRORS.get(end.exit_code, CloisterError)(end.sentence, hint=end.hint)
+        hint = end.hint if "--resume" in end.hint else "; then ".join(part for part in (end.hint, again) if part)
+        raise _ERRORS.get(end.exit_code, CloisterError)(end.sentence, hint=hint)
     if end.phase == "stopped":
-        hint = f"`cloister-coordinator run {run.signed.digest[:8]} --resume` goes on"
-        raise CloisterError(f"{run.name} was stopped", hint=hint)
+        raise CloisterError(f"{run.name} was stopped", hint=again)
 
 
 def _show_result(run: Run, as_json: bool) -> None:

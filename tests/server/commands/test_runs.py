@@ -59,7 +59,8 @@ def test_a_run_that_failed_leaves_its_own_sentence_hint_and_code(cli, signed, su
     superlink.tells = (PhaseProgress("failed", "2 sites are ready, and the plan needs 3", "approve it", code),)
     done = cli("run", signed.digest)
     assert (done.code, done.out) == (code, "")
-    assert done.err.endswith("error: 2 sites are ready, and the plan needs 3\nhint: approve it\n")
+    again = f"`cloister-coordinator run {signed.digest[:8]} --resume` goes on"
+    assert done.err.endswith(f"error: 2 sites are ready, and the plan needs 3\nhint: approve it; then {again}\n")
 
 
 def test_a_run_that_died_says_how_to_go_on(cli, signed, superlink):
