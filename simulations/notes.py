@@ -18,10 +18,10 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
-from common.records.records import Records, build_records
 from common.config import StrictConfig
 from common.files import write_durably
 from common.randomness import public_generator
+from common.records.records import Records, build_records
 from simulations.notes_grammar import (
     ABBREVIATIONS,
     COMMON,

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from common.records.records import Integers, Records
 from common.errors import ConfigError
 from common.randomness import public_generator
+from common.records.records import Integers, Records
 
 
 def partition_patients(records: Records, sites: int, seed: int, skew: float | None = None) -> list[Records]:

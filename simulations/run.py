@@ -22,7 +22,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from client.data.records import Records
 from client.keys import load_or_create_identity, save_identity
 from client.training.dp_step import TrainingSet
 from client.training.self_test import check_gradients
@@ -30,9 +29,11 @@ from common.canonical import canonical_bytes
 from common.errors import CloisterError, ConfigError, IntegrityError, TryAgainError, UsageError
 from common.files import write_durably
 from common.plan import Plan
+from common.records.records import Records
 from server.checkpoint import load_checkpoint
 from server.evaluation import PublicEvaluator
-from server.report import RESULTS_NAME, is_finished, write_report
+from server.report import is_finished, write_report
+from server.run_files import RESULTS_NAME
 from simulations.check import check_data, refuse_unfit
 from simulations.federation import SITES_NAME, Engine, Federated, InProcess, Setting, federate
 from simulations.measure import WatchedEvaluator

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.records.records import Records
 from common.plan import Plan
 from common.privacy.accountant import epsilon, epsilon_by_round
 from common.privacy.mechanism import mechanism_of
+from common.records.records import Records
 from server.results import Judged, RunReport, SitePrivacy
 from server.run import Evaluator, Observer
 from server.state import RoundSummary

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common.records.records import Records
-from common.records.sources import read_records
 from client.data.splits import split_by_patient
 from common.base_files import find_base
 from common.base_model import Base, load_base
 from common.errors import ConfigError, DataError, Problem
 from common.identity import new_identity, public_name
 from common.plan import BaseIdentity, Plan, PlanDraft
+from common.records.records import Records
+from common.records.sources import read_records
 from common.trainable import TrainableModel
 from server import planning
 from simulations.notes import generate_notes

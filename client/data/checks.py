@@ -11,9 +11,9 @@ from itertools import combinations
 
 import numpy as np
 
-from common.records.records import UNKNOWN_PATIENT, Integers, Records
 from common.findings import Finding
 from common.plan import PrivacyConfig, Unit
+from common.records.records import UNKNOWN_PATIENT, Integers, Records
 
 _RARE_LABEL = 0.05
 _FEW_REPEATS = 0.01

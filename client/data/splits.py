@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.records.records import Records
 from common.errors import ConfigError
 from common.randomness import public_generator
+from common.records.records import Records
 
 
 def split_by_patient(records: Records, fraction: float, seed: int) -> tuple[Records, Records]:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.records.records import Records
 from client.data.sampling import PoissonSampler
 from client.training.clipping import clip_to_grid
 from client.training.noise import rounded_gaussian
@@ -19,6 +18,7 @@ from common.features import Features
 from common.plan import Unit
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource
+from common.records.records import Records
 from common.secagg.fixed_point import clamp
 from common.trainable import Prepared, Stage, TrainableModel
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import recording
 from client.training.union import UnionTrainer
@@ -16,6 +15,7 @@ from common.compute import ComputeConfig
 from common.errors import IntegrityError
 from common.plan import Plan
 from common.privacy.mechanism import mechanism_of
+from common.records.records import build_records
 from common.secagg.fixed_point import update_step
 from common.secagg.messages import MaskedOrder
 from common.trainable import Stage, TrainableModel

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records.records import build_records
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording
 from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.features import Features
 from common.privacy.plan import PrivacyPlan
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource

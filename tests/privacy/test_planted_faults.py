@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records.records import build_records
 from client.data.sampling import PoissonSampler
 from client.training import clipping, dp_step
 from client.training.clipping import clip_to_grid
@@ -24,6 +23,7 @@ from common.compute import ComputeConfig
 from common.plan import Plan
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource, public_generator
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.privacy.acceptance import clipping_faults, divisor_faults, noise_faults, sampler_faults

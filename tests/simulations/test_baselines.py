@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.identity import public_name
 from common.privacy.plan import PrivacyPlan
 from common.randomness import SecretSource
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from server.evaluation import PublicEvaluator
 from simulations.baselines import _epochs, train_with_privacy, train_without_privacy

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from common.base_model import load_base
 from common.compute import ComputeConfig
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from server.evaluation import PublicEvaluator
 from simulations.measure import WatchedEvaluator

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.records.records import build_records
 from common.errors import ConfigError
+from common.records.records import build_records
 from simulations.partition import partition_patients
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from common.records.records import Records
 from common.errors import ConfigError, DataError
 from common.plan import BaseIdentity
+from common.records.records import Records
 from simulations.scenario import Scenario
 from simulations.world import Splits, build_world, finish_plan, load_splits, site_names
 from tests.tiny_scenario import CANARY, tiny_scenario, write_rows

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from client.data.checks import check_records, check_splits, check_step
-from common.records.records import build_records
 from common.plan import PrivacyConfig
+from common.records.records import build_records
 
 LABELS = ("none", "event")
 

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.records.records import build_records
 from client.data.splits import split_by_patient
 from common.errors import ConfigError
+from common.records.records import build_records
 
 
 def records_of(patients):

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from common.records.records import build_records
 from client.training.choice import build_trainer
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
@@ -10,6 +9,7 @@ from client.training.quantised import QuantisedTrainer
 from client.training.union import UnionTrainer
 from common.base_model import load_base
 from common.compute import ComputeConfig
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource

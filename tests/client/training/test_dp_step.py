@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.records.records import Records, build_records
 from client.training import dp_step
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording
@@ -15,6 +14,7 @@ from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.plan import Plan
 from common.privacy.plan import PrivacyPlan
+from common.records.records import Records, build_records
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource

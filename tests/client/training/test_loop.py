@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from client.training.per_example import loop_gradients
@@ -14,6 +13,7 @@ from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.messages import RoundOrder
 from common.plan import OptimizerConfig, Plan
+from common.records.records import build_records
 from common.schedule import rate_factor
 from common.trainable import TrainableModel
 from tests.plans import make_plan

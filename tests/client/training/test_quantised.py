@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records.records import build_records
 from client.training.dp_step import TrainingSet
 from client.training.loop import LocalTrainer
 from client.training.quantised import QuantisedTrainer
@@ -13,6 +12,7 @@ from common.base_model import load_base
 from common.compute import ComputeConfig
 from common.errors import CloisterError
 from common.messages import RoundOrder
+from common.records.records import build_records
 from common.secagg.fixed_point import restore, update_step
 from common.trainable import TrainableModel
 from tests.plans import make_plan

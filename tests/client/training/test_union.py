@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.records.records import build_records
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording
 from client.training.union import UnionTrainer
@@ -15,6 +14,7 @@ from common.errors import ConfigError
 from common.messages import RoundOrder
 from common.plan import Plan
 from common.privacy.mechanism import mechanism_of, sum_bound
+from common.records.records import build_records
 from common.trainable import TrainableModel
 from tests.plans import make_plan
 from tests.sources import SeededSource
