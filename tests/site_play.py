@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,11 +23,11 @@ from common.audit import read_audit
 from common.envelope import Envelope, open_envelope, seal
 from common.identity import public_name
 from common.key_files import read_identity
-from common.messages import Message
+from common.messages import Message, Refusal, RoundOrder, RoundReply
 from common.moments import current_moment
 from common.plan import BaseIdentity, Plan
 from common.signed_plan import SignedPlan, sign_plan, write_signed_plan
-from common.study_messages import PlanOffer
+from common.study_messages import BaseChunk, BaseNeed, PlanOffer
 from common.wire import KINDS, decode, encode, subject
 from server.home import CoordinatorHome
 from tests.federation_play import Federation, make_federation
@@ -143,3 +144,72 @@ def other_base(plan: Plan, **files: str) -> Plan:
     """The same plan on another base."""
     base = BaseIdentity(name="tiny", files=files)
     return Plan.model_validate({**plan.model_dump(), "base": base.model_dump()})
+
+
+# --- a site whose model is made up -----------------------------------------------------------------------------------
+
+
+def order(signed, number=1):
+    """A round's order, for a model of three values."""
+    return RoundOrder(signed.digest, number, np.zeros(3, np.float32), np.zeros(0, np.float32))
+
+
+class FakeNode:
+    """Gives a reply as a real node does: a frame that came through an outbox."""
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.error = None
+
+    def answer(self, request):
+        if self.error is not None:
+            raise self.error
+        return encode(RoundReply(self.plan, 1, "a", np.zeros(3, np.float32)))
+
+
+class Opener:
+    """Opens nodes as `client.opening` does, and writes down when records would be read."""
+
+    def __init__(self, play):
+        self.play, self.happened, self.errors, self.alive, self.most_alive = play, [], [], [], 0
+        self.values = 30
+
+    def __call__(self, signed, base, admit):
+        assert base.find() is not None
+        self.most_alive = max(self.most_alive, 1 + sum(ref() is not None for ref in self.alive))
+        self.happened.append("base")
+        admit(self.values)
+        assert self.play.site.acceptance.is_reserved(signed.digest), "records are read before the cost is set aside"
+        self.happened.append("records")
+        if self.errors:
+            raise self.errors.pop(0)
+        node = FakeNode(signed.digest)
+        node.itself = node  # a circle, as a model's hooks make one
+        self.alive.append(weakref.ref(node))
+        return node
+
+
+def chunks(play, signed):
+    """The base, one chunk a file."""
+    for number, name in enumerate(sorted(signed.plan.base.files), start=1):
+        content = np.frombuffer((play.federation.base / name).read_bytes(), np.uint8)
+        yield BaseChunk(signed.digest, number, 1, 1, content)
+
+
+def hand_out(play, signed):
+    """Send the whole base; gives the last answer."""
+    for chunk in chunks(play, signed):
+        answer = play.ask(chunk)
+    return answer
+
+
+def ready(play, signed):
+    """Offer a plan and send its base, so that the next request is a round's."""
+    play.offer(signed)
+    assert hand_out(play, signed) == BaseNeed(signed.digest, "a", "complete", 0, 0)
+
+
+def code(message):
+    """Of a refusal."""
+    assert isinstance(message, Refusal), message
+    return message.code
