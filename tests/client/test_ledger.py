@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from client.ledger import open_ledger, utc_now
-from client.ledger_state import Standing
+from client.standing import Standing
 from common.errors import BudgetError, ConfigError, IntegrityError, RollbackError, TryAgainError
 from common.privacy.renyi_filter import RenyiFilter
 from tests.client.ledger_site import (

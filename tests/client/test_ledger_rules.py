@@ -4,9 +4,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from client.ledger_rows import BudgetSet, Committed, Reserved
-from client.ledger_rules import budget_entry, check_room, finite_cost, is_committed, is_reserved
-from client.ledger_state import Account, LedgerState, Reservation, Standing
+from client.ledger_rows import BudgetSet, Committed, Reserved, Stepped
+from client.ledger_rules import budget_entry, check_room, finite_cost, is_committed, is_reserved, is_taken
+from client.ledger_state import Account, LedgerState, Reservation
+from client.standing import Standing
 from common.errors import BudgetError, ConfigError, RollbackError
 from common.privacy.renyi_filter import RenyiFilter
 from tests.client.ledger_site import BUDGET, COORDINATOR, ORDER, OTHER_ORDER, OTHER_PLAN, PLAN, ROUNDS, RUN, Clock
@@ -77,6 +78,31 @@ def test_a_round_that_may_begin_or_has_begun():
     assert is_committed(RESERVED, asked)
     for number in (4, ROUNDS):
         assert not is_committed(RESERVED, asked.model_copy(update={"round_number": number}))
+
+
+STEP = Stepped(plan_digest=PLAN, round_number=3, step="answered", digest="a" * 64)
+
+
+def test_a_step_is_taken_once():
+    assert not is_taken(RESERVED, STEP)
+    taken = replace(RESERVED, standings={PLAN: Standing(3, ORDER, "a" * 64)})
+    assert is_taken(taken, STEP)
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "kind"),
+    [
+        (FRESH, {}, BudgetError),
+        (CLOSED, {}, BudgetError),
+        (RESERVED, {"round_number": 2}, RollbackError),
+        (RESERVED, {"round_number": 4}, RollbackError),
+        (RESERVED, {"step": "agreed"}, RollbackError),
+        (replace(RESERVED, standings={PLAN: Standing(3, ORDER, "b" * 64)}), {}, RollbackError),
+    ],
+)
+def test_a_step_that_may_not_be_taken(state, changes, kind):
+    with pytest.raises(kind):
+        is_taken(state, STEP.model_copy(update=changes))
 
 
 def test_a_budget_that_holds_needs_no_entry():

@@ -2,8 +2,9 @@ from dataclasses import asdict
 
 import pytest
 
-from client.ledger_rows import BudgetSet, Committed, Opened, Recovered, Reserved, new_row
+from client.ledger_rows import BudgetSet, Committed, Opened, Recovered, Reserved, Stepped, new_row
 from client.ledger_state import LONG_AGO, Account, LedgerState, fold
+from client.standing import Standing
 from common.errors import IntegrityError
 from common.identity import new_identity, public_name
 from common.privacy.renyi_filter import RenyiFilter
@@ -23,6 +24,8 @@ RESERVED = Reserved(
     mechanism=asdict(RUN),
 )
 BEGUN = Committed(plan_digest=PLAN, round_number=2, order_digest=ORDER)
+ANSWERED = Stepped(plan_digest=PLAN, round_number=2, step="answered", digest="a" * 64)
+AGREED = Stepped(plan_digest=PLAN, round_number=2, step="agreed", digest="b" * 64)
 RECOVERED = Recovered(reason="lost", finding="", plans=(OTHER_PLAN,))
 OTHER = RESERVED.model_copy(update={"plan_digest": OTHER_PLAN})
 
@@ -49,6 +52,13 @@ def test_entries_add_up():
     assert (state.committed(OTHER_PLAN).last_round, state.committed(OTHER_PLAN).order_digest) == (0, "")
     assert (state.recovered, state.closed, state.notes) == (False, frozenset(), ())
     assert state.latest_time == Clock().now
+
+
+def test_a_round_is_answered_and_agreed_about_until_the_next_begins():
+    state = folded(OPENED, BUDGET, RESERVED, BEGUN, ANSWERED, AGREED)
+    assert state.committed(PLAN) == Standing(2, ORDER, "a" * 64, "b" * 64)
+    begun = BEGUN.model_copy(update={"round_number": 3})
+    assert folded(OPENED, BUDGET, RESERVED, BEGUN, ANSWERED, begun).committed(PLAN) == Standing(3, ORDER)
 
 
 def test_a_recovery_empties_every_budget_and_closes_every_plan():
@@ -87,8 +97,14 @@ def test_a_budget_that_is_new_after_a_recovery_is_empty_until_it_is_raised():
         [OPENED, BUDGET, RESERVED, BEGUN.model_copy(update={"round_number": ROUNDS + 1})],
         [OPENED, BUDGET, RESERVED, RECOVERED, BEGUN],
         [OPENED, BUDGET, RESERVED, RECOVERED, RESERVED],
+        [OPENED, BUDGET, RESERVED, ANSWERED],
+        [OPENED, BUDGET, RESERVED, BEGUN, AGREED],
+        [OPENED, BUDGET, RESERVED, BEGUN, ANSWERED, ANSWERED],
+        [OPENED, BUDGET, RESERVED, BEGUN, ANSWERED.model_copy(update={"round_number": 1})],
+        [OPENED, BUDGET, RESERVED, BEGUN, ANSWERED, BEGUN],
+        [OPENED, BUDGET, RESERVED, BEGUN, RECOVERED, ANSWERED],
     ],
-    ids=range(12),
+    ids=range(18),
 )
 def test_an_entry_that_cannot_follow_is_refused(contents):
     folded(*contents[:-1])

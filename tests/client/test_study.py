@@ -1,0 +1,106 @@
+"""What is done first when a study opens; its parts are stand-ins here, and real ones in test_whole_study.py."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import client.study
+from client.study import StudyParts, open_study, refuse_unfit_records
+from common.errors import BudgetError, DataError, IntegrityError, RollbackError
+from common.findings import Finding
+from tests.client.small_plan import small_plan
+
+PLAN = small_plan()
+ORDER = ["book", "base", "gradients", "admit", "records", "node"]
+
+
+@pytest.fixture
+def happened(monkeypatch):
+    """The steps of opening a study, in the order in which they come; one that is in `faults` fails."""
+    steps, faults = [], {}
+
+    def step(name, result=None):
+        def run(*_, **__):
+            steps.append(name)
+            if name in faults:
+                raise faults[name]
+            return result
+
+        return run
+
+    model = SimpleNamespace(spec=SimpleNamespace(dimension=7), basis_spec=SimpleNamespace(dimension=2))
+    replaced = {
+        "Charges": step("book"),
+        "load_base": step("base", SimpleNamespace(identity=PLAN.base)),
+        "TrainableModel": lambda *_: model,
+        "check_gradients": step("gradients"),
+        "read_records": step("records", ()),
+        "check_records": lambda *_: (),
+        "TrainingSet": SimpleNamespace(of=lambda *_: None),
+        "build_trainer": lambda *_: None,
+        "SiteNode": step("node", "the node"),
+    }
+    for name, stand_in in replaced.items():
+        monkeypatch.setattr(client.study, name, stand_in)
+    return SimpleNamespace(steps=steps, faults=faults, step=step)
+
+
+@pytest.fixture
+def parts(happened, tmp_path):
+    config = SimpleNamespace(
+        name="a", compute=None, train_files=(), data=SimpleNamespace(columns=None), policy=SimpleNamespace()
+    )
+    admitted = []
+
+    def admit(values):
+        admitted.append(values)
+        happened.step("admit")()
+
+    made = StudyParts(
+        plan=PLAN, config=config, identity=None, base=tmp_path, folder=tmp_path / "run", begun=False, witness=None,
+        record=None, say=lambda _: None, admit=admit,
+    )  # fmt: skip
+    happened.admitted = admitted
+    return made
+
+
+def test_records_come_last_and_after_the_site_was_asked_with_d(happened, parts):
+    assert open_study(parts) == "the node"
+    assert happened.steps == ORDER
+    assert happened.admitted == [7]
+    assert parts.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("book", RollbackError("put back")),
+        ("base", IntegrityError("damaged")),
+        ("gradients", IntegrityError("wrong")),
+        ("admit", BudgetError("nothing is left")),
+    ],
+)
+def test_what_fails_earlier_touches_no_record(happened, parts, step, error):
+    happened.faults[step] = error
+    with pytest.raises(type(error)):
+        open_study(parts)
+    assert happened.steps == ORDER[: ORDER.index(step) + 1]
+
+
+def test_a_base_that_changed_while_it_was_loaded_is_refused(happened, parts, monkeypatch):
+    monkeypatch.setattr(client.study, "load_base", lambda *_: SimpleNamespace(identity="another"))
+    with pytest.raises(IntegrityError, match="changed while it was loaded"):
+        open_study(parts)
+    assert happened.admitted == []
+
+
+def test_records_that_a_check_has_failed_are_all_told_and_none_is_quoted():
+    findings = (
+        Finding("pass", "labels", "both labels occur"),
+        Finding("fail", "units", "no patient has a name", "name the column"),
+        Finding("fail", "texts", "every text is empty", "look at the file"),
+    )
+    with pytest.raises(DataError, match=r"2 check\(s\) failed") as error:
+        refuse_unfit_records(findings)
+    assert [problem.where for problem in error.value.problems] == ["units", "texts"]
+    refuse_unfit_records(findings[:1])
