@@ -28,7 +28,7 @@ def test_the_name_in_the_settings_is_the_one_that_is_enrolled(play):
     play.home.config.write_text(text.replace('name = "a"', 'name = "b"'))
     before = play.home.ledger.read_bytes()
     with pytest.raises(
-        ConfigError, match="site.toml calls this site 'b', and the coordinator knows it as 'a'"
+        ConfigError, match=r"site\.toml calls this site 'b', and the coordinator knows it as 'a'"
     ) as error:
         opening(play).__enter__()
     assert "put the name back" in error.value.hint
