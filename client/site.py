@@ -235,6 +235,10 @@ class Site:
             raise
         except CloisterError as error:
             raise RequestRefusedError("not-ready", error.message) from None
+        except (MemoryError, OverflowError, RuntimeError) as error:
+            # An approved plan may be too large for this machine; what torch says about it may hold anything.
+            kind = type(error).__name__
+            raise RequestRefusedError("not-ready", f"the plan's model does not fit this machine ({kind})") from None
 
     def _admit(self, signed: SignedPlan, trained_values: int) -> None:
         """Ask the policy with all that it can know, then set the cost aside; records come after."""

@@ -303,7 +303,16 @@ def test_the_end_of_another_run_leaves_this_one_in_memory(play, opener, signed):
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [DataError(f"the column is missing {SECRET}"), ConfigError("x"), IntegrityError("y")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError(f"the column is missing {SECRET}"),
+        ConfigError("x"),
+        IntegrityError("y"),
+        MemoryError(SECRET),
+        RuntimeError(SECRET),
+    ],
+)
 def test_a_study_that_cannot_be_opened_is_refused_without_a_word_and_tried_again(play, opener, signed, error):
     opener.errors.append(error)
     play.offer(signed)
