@@ -18,12 +18,15 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
+from client.authorities import trusted_authorities
 from client.config import NetworkConfig
 from client.enrolment import Pinned
 from client.home import SiteHome
 from client.keys import node_key
-from common.errors import AccessError, ConfigError, ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, CallError, Channel, Parcel, pack, parcel, record_of, unpack
+from client.node_number import NodeNumber
+from common.channel import CallError, Channel
+from common.errors import AccessError, ProtocolError, TransportError
+from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, unpack
 
 from flwr.app import Message  # isort: skip
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
@@ -62,9 +65,7 @@ _FLEET = "/v1/fleet"
 _HEAD_BYTES = 1 << 16
 """The longest answer that is no part of a message: metadata, and a tree of three names."""
 _OBJECT_SECONDS = 60.0
-_OBJECT_POLL_SECONDS = 0.01
-_OBJECT_POLL_GROWTH = 1.5
-_MOST_OBJECT_POLL_SECONDS = 0.5
+_OBJECT_POLL_SECONDS, _OBJECT_POLL_GROWTH = 0.01, 1.5
 _UNKNOWN_NODE = frozenset({401, 403, 404})
 
 Answer = TypeVar("Answer", bound=Protobuf)
@@ -101,10 +102,11 @@ class FleetLink:
         key: The node's key, which the coordinator has registered.
         limit_bytes: The longest part of a message.
         timeout_seconds: For each wait on the network.
-        proxy: As `common.flower.Channel`.
+        proxy: As `common.channel.Channel`.
+        memory: A file for the number that the SuperLink gave this node.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of them is one decision about the network
         self,
         address: str,
         authority: str,
@@ -113,8 +115,10 @@ class FleetLink:
         limit_bytes: int = 64 << 20,
         timeout_seconds: float = 30.0,
         proxy: str | None = None,
+        memory: Path | None = None,
     ) -> None:
         self._key = key
+        self._number = NodeNumber(memory)
         self._public = public_key_to_bytes(key.public_key())
         self._channel = Channel(
             address,
@@ -130,17 +134,31 @@ class FleetLink:
     def connect(self) -> None:
         """Tell the SuperLink that this node is there.
 
+        Edge cases:
+            To the SuperLink a node that was killed is there for another minute, and cannot come a second time. A sign
+            of life under the number that it had before brings it back at once.
+
         Raises:
             TransportError: When it cannot be reached, is another one, or does not know this node's key.
         """
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT_SECONDS)
         try:
-            answer = self._call("activate-node", request, ActivateNodeResponse)
+            self._node = Node(node_id=self._call("activate-node", request, ActivateNodeResponse).node_id)
         except CallError as error:
-            if error.status in _UNKNOWN_NODE or error.code:
+            if error.status not in _UNKNOWN_NODE and not error.code:
+                raise
+            if not self._is_still_there():
                 raise _unknown_node(error) from None
-            raise
-        self._node = Node(node_id=answer.node_id)
+        self._number.keep(self._node.node_id)
+
+    def _is_still_there(self) -> bool:
+        """Whether the SuperLink still has this node under its last number, which it holds against the node's key."""
+        self._node = Node(node_id=self._number.read())
+        try:
+            self.heartbeat()
+        except CallError:
+            self._node = Node()
+        return bool(self._node.node_id)
 
     def heartbeat(self) -> None:
         """Tell the SuperLink that this node is still there; safe to call from another thread.
@@ -221,7 +239,7 @@ class FleetLink:
             if answer.object_available:
                 return answer.object_content
             time.sleep(pause)
-            pause = min(pause * _OBJECT_POLL_GROWTH, _MOST_OBJECT_POLL_SECONDS)
+            pause *= _OBJECT_POLL_GROWTH
         raise TransportError("a part of a message did not come", hint="the coordinator sends it again")
 
     def _announce(self, sending: Parcel) -> PushMessagesResponse:
@@ -273,18 +291,11 @@ def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLi
         ConfigError: When the node's key or the further CA file cannot be used.
     """
     invitation = pinned.invitation
-    authority = invitation.ca_certificate + _further_authority(network)
     return FleetLink(
-        invitation.address, authority, node_key(home), timeout_seconds=network.timeout_seconds, proxy=network.proxy
+        invitation.address,
+        trusted_authorities(invitation.ca_certificate, network),
+        node_key(home),
+        timeout_seconds=network.timeout_seconds,
+        proxy=network.proxy,
+        memory=home.node_number,
     )
-
-
-def _further_authority(network: NetworkConfig) -> str:
-    if network.extra_ca_file is None:
-        return ""
-    try:
-        return "\n" + Path(network.extra_ca_file).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            f"network.extra_ca_file {network.extra_ca_file} cannot be read", hint="name a PEM file, or leave it out"
-        ) from None

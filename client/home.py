@@ -110,6 +110,11 @@ class SiteHome:
         return self.path / "node.lock"
 
     @property
+    def node_number(self) -> Path:
+        """Flower's number of this node, as the coordinator's SuperLink gave it last."""
+        return self.path / "node.number"
+
+    @property
     def status(self) -> Path:
         """What the node is doing, for `status`."""
         return self.path / "status.json"

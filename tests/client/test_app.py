@@ -36,7 +36,7 @@ from common.errors import AccessError, ConfigError
 from common.flower import record_of, unpack
 from server.gateway_rules import FLEET_PATHS
 from tests import fleet_play
-from tests.evil_server import evil_server, proxy
+from tests.evil_server import evil_server, proxy, whole
 from tests.federation_play import make_federation
 from tests.fleet_play import ENVELOPE, Coordinator, instruction
 
@@ -139,6 +139,8 @@ IMPORTS = {
         "RegisterNodeRequest RegisterNodeResponse StartRunRequest StartRunResponse StopRunRequest StopRunResponse "
         "UnregisterNodeRequest UnregisterNodeResponse",
         "flwr.proto.fab_pb2": "Fab",
+        "flwr.supercore.constant": "NodeStatus",
+        "flwr.supercore.error": "ApiErrorCode",
     },
 }
 _IMPORT = re.compile(r"^from (flwr\S*) import (?:\(([^)]*)\)|([^#\n]*))", re.MULTILINE)
@@ -246,6 +248,38 @@ def test_a_node_connects_takes_a_message_and_answers_it(linked):
     assert unpack(coordinator.pushed[record][0]) == b"answer"
     link.close()
     assert server.paths[-1] == "/v1/fleet/deactivate-node"
+
+
+def refusing(coordinator, *names):
+    """A coordinator that answers some calls as the SuperLink does where it does not let a node in."""
+    refusal = whole(b'{"code": 2004}', b"HTTP/1.1 412 Precondition Failed\r\ncontent-type: application/json\r\n")
+    return lambda asked: refusal if asked.path.rpartition("/")[2] in names else coordinator(asked)
+
+
+def test_a_node_that_is_taken_for_there_comes_back_under_its_number(linked, tmp_path):
+    memory = tmp_path / "node.number"
+    first, _ = linked(Coordinator(), memory=memory)
+    first.connect()
+    assert memory.read_text() == "7"
+    seen = []
+
+    def alive(request):
+        seen.append(request.node.node_id)
+        return heartbeat_pb2.SendNodeHeartbeatResponse(success=True)
+
+    second, _ = linked(refusing(Coordinator(send_node_heartbeat=alive), "activate-node"), memory=memory)
+    second.connect()
+    assert seen == [7]
+
+
+@pytest.mark.parametrize("kept", [None, "", "seven", "7"])
+def test_without_a_number_that_the_superlink_knows_a_refused_node_stays_out(linked, tmp_path, kept):
+    memory = tmp_path / "node.number"
+    if kept is not None:
+        memory.write_text(kept)
+    link, _ = linked(refusing(Coordinator(), "activate-node", "send-node-heartbeat"), memory=memory)
+    with pytest.raises(AccessError, match="does not let this node in"):
+        link.connect()
 
 
 def test_the_record_is_sent_once_and_no_other_part(linked):
