@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.channel import CallError, Channel
 from common.errors import CloisterError
-from common.flower import CallError, Channel
 from server.config import CoordinatorConfig
 from server.home import CoordinatorHome
 from server.superlink import LOOPBACK

@@ -11,8 +11,9 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree
 
 import client.app
 from client.app import Delivery
+from common.channel import CallError
 from common.errors import AccessError, TransportError
-from common.flower import MESSAGE_TYPE, CallError
+from common.flower import MESSAGE_TYPE
 from tests import fleet_play
 from tests.evil_server import whole
 from tests.fleet_play import Coordinator, instruction

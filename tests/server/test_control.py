@@ -16,8 +16,8 @@ from flwr.proto.run_pb2 import Run, RunStatus
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.error import ApiErrorCode
 
+from common.channel import CallError
 from common.errors import CloisterError
-from common.flower import CallError
 from server.control import Control, Node, code_free_bundle
 
 # Flower builds a bundle with an old name of a library of its own.
