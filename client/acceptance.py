@@ -21,6 +21,9 @@ from common.privacy.mechanism import mechanism_of
 from common.private_files import PRIVATE_FILE
 from common.signed_plan import SignedPlan, read_signed_plan, write_signed_plan
 
+MOST_OFFERS = 100
+"""Signed plans that are kept for review; each is at most a mebibyte."""
+
 _COST_DIGITS = 6
 
 
@@ -72,12 +75,25 @@ class Acceptance:
     def offer(self, signed: SignedPlan) -> Verdict:
         """Keep a plan for review, and say what policy and ledger say to it.
 
+        Edge cases:
+            Offers that nobody here approved are kept up to `MOST_OFFERS`: a coordinator must not fill the disk.
+
         Raises:
+            RefusedError: When so many are kept already.
             IntegrityError: When this site's own files are damaged.
         """
+        if not self.home.plan(signed.digest).exists() and self._unapproved() >= MOST_OFFERS:
+            raise RefusedError(
+                f"{MOST_OFFERS} plans that nobody approved are kept here already",
+                hint=f"remove those that nobody wants from {self.home.plans}",
+            )
         keep_signed(self.home, self.audit, signed)
         self._plans[signed.digest] = signed
         return self.verdict(signed)
+
+    def _unapproved(self) -> int:
+        kept = {path.stem for path in self.home.plans.glob("*.json")}
+        return len(kept - {path.stem for path in self.home.approvals.glob("*.json")})
 
     def offered(self, digest: str) -> SignedPlan | None:
         """A plan that was offered before, by whatever process; None where it never was."""
@@ -85,7 +101,12 @@ class Acceptance:
             path = self.home.plan(digest)
             if not path.exists():
                 return None
-            self._plans[digest] = checked_plan(path.read_bytes(), self.pinned)
+            signed = checked_plan(path.read_bytes(), self.pinned)
+            if signed.digest != digest:
+                raise IntegrityError(
+                    f"{path} holds another plan than its name says", hint="remove it; it is offered again"
+                )
+            self._plans[digest] = signed
         return self._plans[digest]
 
     def verdict(self, signed: SignedPlan, trained_values: int | None = None) -> Verdict:

@@ -173,7 +173,8 @@ class Site:
             signed = self.acceptance.read(offer.document.tobytes())
         if signed.digest != offer.plan_digest:
             raise RequestRefusedError("other-plan", "the offer holds another plan than it names")
-        verdict = self.acceptance.offer(signed)
+        with _refused_as("not-taking-part", RefusedError):
+            verdict = self.acceptance.offer(signed)
         _log.info("plan offered", plan=signed.digest, name=signed.plan.name, state=verdict.state)
         if verdict.state == "refused":
             self.audit.record(Refused(plan=signed.digest, codes=verdict.codes))

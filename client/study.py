@@ -21,6 +21,7 @@ from client.training.self_test import check_gradients
 from common.audit_events import MessageOut
 from common.base_model import load_base
 from common.errors import DataError, IntegrityError, Problem
+from common.files import sync_folder
 from common.findings import Finding
 from common.plan import Plan
 from common.private_files import PRIVATE_FOLDER
@@ -81,6 +82,7 @@ def open_study(parts: StudyParts) -> SiteNode:
     """
     plan, config = parts.plan, parts.config
     parts.folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    sync_folder(parts.folder.parent)
     charges = Charges(parts.folder, plan, config.name, must_exist=parts.begun, witness=parts.witness)
     half = _half(parts) if plan.masked else None
     parts.say("loading the base model")

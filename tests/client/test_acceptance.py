@@ -232,3 +232,24 @@ def test_refusals_name_known_codes_only(play, acceptance):
     assert set(verdict.codes) <= {*get_args(PolicyCode), "over-budget"}
     assert list(verdict.codes) == sorted(set(verdict.codes))
     assert {"epsilon-too-high", "too-many-rounds", "not-approved"} <= set(verdict.codes)
+
+
+def test_a_kept_plan_under_another_name_is_refused(play, acceptance, signed):
+    acceptance.offer(signed)
+    other = "0" * 64
+    play.home.plan(other).write_bytes(write_signed_plan(signed))
+    with pytest.raises(IntegrityError, match="another plan than its name says"):
+        acceptance.check(other)
+
+
+def test_offers_that_nobody_approved_are_kept_up_to_a_number(play, acceptance, signed, monkeypatch):
+    monkeypatch.setattr("client.acceptance.MOST_OFFERS", 1)
+    unwanted = play.federation.sign({**DRAFT, "name": "unwanted"}, approved=False)
+    acceptance.offer(unwanted)
+    third = play.federation.sign({**DRAFT, "name": "third"}, approved=False)
+    with pytest.raises(RefusedError, match="1 plans that nobody approved"):
+        acceptance.offer(third)
+    assert not play.home.plan(third.digest).exists()
+    acceptance.offer(unwanted)
+    approve(play.home, unwanted.digest, "tester")
+    assert acceptance.offer(third).state == "waiting"
