@@ -64,6 +64,7 @@ HEARTBEAT_SECONDS: float = HEARTBEAT_DEFAULT_INTERVAL
 _FLEET = "/v1/fleet"
 _HEAD_BYTES = 1 << 16
 """The longest answer that is no part of a message: metadata, and a tree of three names."""
+_GOODBYE_SECONDS = 1.0
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS, _OBJECT_POLL_GROWTH = 0.01, 1.5
 _UNKNOWN_NODE = frozenset({401, 403, 404})
@@ -205,8 +206,7 @@ class FleetLink:
             TransportError: When the other side cannot be reached, or the run is over there.
         """
         reply = Message(pack(envelope), reply_to=delivery.message)
-        sending = parcel(reply)
-        answer = self._announce(sending)
+        answer = self._announce(sending := parcel(reply))
         if sending.record_id in answer.objects_to_push:
             self._push(reply.metadata.run_id, answer.session_id, sending)
 
@@ -214,6 +214,7 @@ class FleetLink:
         """Say goodbye where that is still possible, and close the connections."""
         try:
             if self._node.node_id:
+                self._channel.hurry(_GOODBYE_SECONDS)
                 self._call("deactivate-node", DeactivateNodeRequest(node_id=self._node.node_id), DeactivateNodeResponse)
         except TransportError:
             pass  # the SuperLink notices by itself that the heartbeats stopped

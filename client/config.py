@@ -81,7 +81,7 @@ class NetworkConfig(StrictConfig):
     least_poll_seconds: PositiveFloat = Field(0.03, description="wait between two looks for work while rounds run")
     most_poll_seconds: PositiveFloat = Field(1.0, description="longest wait, when there has been nothing for a while")
     most_reconnect_seconds: PositiveFloat = Field(5.0, description="longest wait before the next try to connect")
-    timeout_seconds: PositiveFloat = Field(30.0, description="one request may take so long")
+    timeout_seconds: PositiveFloat = Field(30.0, description="for each wait on the network")
 
     @model_validator(mode="after")
     def _polls_fit(self) -> Self:

@@ -66,7 +66,7 @@ class Channel:
         component: What Flower's version check is told we are.
         headers: Headers of each call, made anew.
         limit_bytes: The longest answer.
-        timeout_seconds: For each wait on the network.
+        timeout_seconds: For each wait on the network; a whole call may take `_WHOLE_CALL` of them.
         proxy: HOST:PORT of an HTTP proxy; empty for none; None for what HTTPS_PROXY and NO_PROXY say.
 
     Raises:
@@ -134,6 +134,10 @@ class Channel:
         except DecodeError:
             raise CallError(f"{self._address} answered with something that is no Flower message") from None
         return answer
+
+    def hurry(self, seconds: float) -> None:
+        """From now on, wait so long at most: the caller is leaving."""
+        self._client.timeout = httpx.Timeout(seconds)
 
     def close(self) -> None:
         """Close the connections."""
