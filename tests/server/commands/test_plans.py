@@ -155,7 +155,7 @@ def test_list_says_what_to_do_while_there_is_none(cli, home):
 
 def test_a_full_disk_is_one_sentence(cli, draft, monkeypatch):
     def full(*_: object, **__: object):
-        raise OSError(28, os.strerror(28), "/srv/plan")
+        raise OSError(28, os.strerror(28), "/plans")
 
     monkeypatch.setattr("server.commands.plans.write_durably", full)
     done = cli("plan", "check", draft, "--sign")
