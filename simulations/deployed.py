@@ -50,6 +50,7 @@ _BY = "deployment"
 _LOOK_SECONDS = 0.01
 _START_SECONDS = 120.0
 _END_SECONDS = 20.0
+_LAST_WORDS = 2000
 
 _COORDINATOR = """
 name = "deployed"
@@ -74,6 +75,7 @@ train = ["rows.csv"]
 
 [policy]
 most_epsilon = 1000.0
+{policy}
 
 [budget.patient]
 epsilon = 1000.0
@@ -168,7 +170,11 @@ class Deployment:
 
     def said(self, name: str) -> str:
         """The last lines that a process wrote, over all its lives."""
-        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        return self.log(name)[-_LAST_WORDS:]
+
+    def log(self, name: str) -> str:
+        """All that a process wrote, over all its lives."""
+        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def remains(self) -> list[int]:
         """Processes that are about this federation, whoever started them."""
@@ -244,7 +250,7 @@ def deploy(
     rows: Mapping[str, Path],
     *,
     waiting: Mapping[str, float] | None = None,
-    have_base: bool = True,
+    policy: str = "",
 ) -> Deployment:
     """Initialise, ask, enrol, accept: everything up to the first plan. Nothing is started.
 
@@ -253,7 +259,7 @@ def deploy(
         base: The pretrained model.
         rows: Name of each site to the folder with its `rows.csv`.
         waiting: Of the coordinator's settings `[waiting]`.
-        have_base: Whether the sites have the base already; else the coordinator hands it out.
+        policy: Further lines of each site's `[policy]`.
     """
     gateway, superlink = free_ports(2)
     coordinator = CoordinatorHome(folder / "coordinator")
@@ -261,16 +267,20 @@ def deploy(
     waits = "\n".join(f"{name} = {value}" for name, value in (waiting or {}).items())
     text = _COORDINATOR.format(gateway=gateway, base=json.dumps(str(base)), superlink=superlink, waiting=waits)
     coordinator.config.write_text(text, encoding="utf-8")
-    local = [str(base)] if have_base else []
-    sites = {name: _site(folder / name, data, local, coordinator) for name, data in rows.items()}
+    sites = {
+        name: _site(folder / name, _site_text(name, data, base, policy), coordinator) for name, data in rows.items()
+    }
     return Deployment(folder, coordinator, sites)
 
 
-def _site(folder: Path, data: Path, local: list[str], coordinator: CoordinatorHome) -> SiteHome:
+def _site_text(name: str, data: Path, base: Path, policy: str) -> str:
+    return _SITE.format(name=name, data=json.dumps(str(data)), local=json.dumps([str(base)]), policy=policy)
+
+
+def _site(folder: Path, text: str, coordinator: CoordinatorHome) -> SiteHome:
     """One site, from nothing to an accepted invitation."""
     folder.mkdir()
     home = SiteHome(folder / "home")
-    text = _SITE.format(name=folder.name, data=json.dumps(str(data)), local=json.dumps(local))
     initialise_site(home, text, begin=_begin_site)
     invitation = enrol(coordinator, make_request(home, load_site_config(home.config)))
     pinned = accept(home, invitation, None).invitation
