@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -212,14 +213,12 @@ class FleetLink:
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""
-        try:
+        self._channel.hurry(_GOODBYE_SECONDS)
+        # Where it does not come through, the SuperLink notices by itself that the heartbeats stopped.
+        with closing(self._channel), suppress(TransportError):
             if self._node.node_id:
-                self._channel.hurry(_GOODBYE_SECONDS)
-                self._call("deactivate-node", DeactivateNodeRequest(node_id=self._node.node_id), DeactivateNodeResponse)
-        except TransportError:
-            pass  # the SuperLink notices by itself that the heartbeats stopped
-        finally:
-            self._channel.close()
+                request = DeactivateNodeRequest(node_id=self._node.node_id)
+                self._call("deactivate-node", request, DeactivateNodeResponse)
 
     # --- the parts of a message ---
 
@@ -279,10 +278,8 @@ class FleetLink:
 
 
 def _unknown_node(error: CallError) -> AccessError:
-    return AccessError(
-        f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})",
-        hint="ask the coordinator whether this site is enrolled; `cloister-site doctor` compares the clocks",
-    )
+    rule = f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})"
+    return AccessError(rule, "ask whether this site is enrolled there; `cloister-site doctor` compares the clocks")
 
 
 def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLink:
