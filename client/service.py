@@ -162,7 +162,9 @@ class _Visit:
             self._tries, self._pause = 0, _FIRST_RECONNECT_SECONDS
             if delivery is not None:
                 self._answer(link, delivery)
+                # The coordinator has yet to hear the answer: a look at once would find nothing, and cost it time.
                 pause = least
+                time.sleep(least)
                 continue
             pulse.check()
             time.sleep(pause)

@@ -84,28 +84,32 @@ def deployed_figures() -> Iterator[Figure]:
     """All figures, of two sites and of three."""
     with tempfile.TemporaryDirectory() as folder:
         base = make_base(Path(folder) / "base")
-        with _running(Path(folder) / "two", base, ("a", "b"), _OPEN_POLICY) as two:
+        with _begun(Path(folder) / "two", base, ("a", "b"), _OPEN_POLICY) as two:
             yield from _call_figures(two)
+            _join(two)
             yield from _round_figures(two, EMPTY, "empty round, two sites, one exchange", "<= 0.3")
-        with _running(Path(folder) / "three", base, ("a", "b", "c"), "") as three:
+        with _begun(Path(folder) / "three", base, ("a", "b", "c"), "") as three:
+            _join(three)
             yield from _round_figures(three, MASKED, "masked round, three sites, three exchanges", "")
             seconds, measured = _reconnect_seconds(three), _measure(three, WORKING)
             yield "SuperLink killed, until every site is back", f"{seconds:.1f}", ""
         yield "round with 50 steps a site / the same work in one process", _ratio(three, measured), "about 1"
 
 
-def _running(folder: Path, base: Path, sites: Sequence[str], policy: str) -> Deployment:
-    """A deployment whose service and nodes run; the caller ends it."""
+def _begun(folder: Path, base: Path, sites: Sequence[str], policy: str) -> Deployment:
+    """A deployment whose service runs, and no node yet; the caller ends it."""
     folder.mkdir()
     data = {name: _write_rows(folder / "data" / name, name) for name in sites}
-    deployment = deploy(folder, base, data, policy=policy)
     with ExitStack() as stack:
-        stack.enter_context(deployment)
+        deployment = stack.enter_context(deploy(folder, base, data, policy=policy))
         deployment.start_service()
-        deployment.start_nodes()
-        wait_until(lambda: all(_connections(deployment, site) for site in sites), "the sites to connect")
         stack.pop_all()
     return deployment
+
+
+def _join(deployment: Deployment) -> None:
+    deployment.start_nodes()
+    wait_until(lambda: all(_connections(deployment, site) for site in deployment.sites), "the sites to connect")
 
 
 def _connections(deployment: Deployment, site: str) -> int:
@@ -132,7 +136,8 @@ def _call_figures(deployment: Deployment) -> Iterator[Figure]:
 
 
 def _link(home: SiteHome, address: str) -> FleetLink:
-    return FleetLink(address, read_pinned(home).invitation.ca_certificate, node_key(home), proxy="")
+    authority = read_pinned(home).invitation.ca_certificate
+    return FleetLink(address, authority, node_key(home), proxy="", memory=home.node_number)
 
 
 def _seconds(call: Callable[[], object]) -> float:
