@@ -113,15 +113,17 @@ def beginning(line: str) -> tuple[str, ...]:
 
 
 def differences(shown: Sequence[str], actual: str, values: dict[str, str]) -> list[str]:
-    """Lines that a guide shows and a command did not, in this order; learns which value stands for which."""
-    lines, missing = iter(actual.splitlines()), []
+    """Lines that a guide shows and a command did not; learns which value of this run stands for which of the guide.
+
+    Hospitals answer in any order, so that lines may come in any, too.
+    """
+    lines, missing = actual.splitlines(), []
     for wanted in shown:
         if wanted.strip() == "…" or wanted.startswith(FOLDED):
             continue
         found = next((line for line in lines if beginning(line) == beginning(wanted)), None)
         if found is None:
             missing.append(wanted)
-            lines = iter(())
         else:
             values |= dict(zip(VALUE.findall(wanted), VALUE.findall(found), strict=False))
     return missing
@@ -160,6 +162,11 @@ class Play:
     ) -> None:
         for process in [*self.services.values()][::-1]:  # the coordinator began first, and goes last
             end(process)
+
+    def nodes(self) -> list[int]:
+        """Processes of the hospitals' nodes, and what they started."""
+        own = [process.pid for party, process in list(self.services.items()) if party != "coordinator"]
+        return [*own, *(child for node in own for child in children(node))]
 
     def play(self, steps: Iterable[Step]) -> None:
         """Do what a part of a guide says; the first line that does not show up is a failed test."""
@@ -204,7 +211,7 @@ class Play:
         if hospital in ("", "north"):
             self.transcript.append((step, actual))
 
-    def call(self, party: str, line: str, code: int = 0, seconds: float = 180.0) -> str:
+    def call(self, party: str, line: str, code: int = 0, seconds: float = 300.0) -> str:
         """Run one command of a party to its end; what it showed, errors and all."""
         done = subprocess.run(
             ["bash", "-c", line],
