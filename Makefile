@@ -50,8 +50,9 @@ check: .venv/dev.stamp ## lint, types, import rules and the quick tests
 slow: .venv/dev.stamp ## run the tests that take longer
 	$(PYTEST) -m slow
 
-bench: .venv/demo.stamp ## measure what privacy and the simulation cost in time, memory and bytes
+bench: .venv/dev.stamp ## measure what privacy, the simulation and a deployed federation cost in time, memory and bytes
 	$(BIN)/python -m simulations.bench
+	$(BIN)/python -m simulations.bench_deployed
 
 docs: .venv/demo.stamp ## write docs/configuration.md from the config classes
 	$(BIN)/python -m simulations.config_docs > docs/configuration.md.new

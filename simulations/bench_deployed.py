@@ -44,7 +44,7 @@ _WARM = 2
 _PATIENTS = 12
 _WORDS = "the patient had a rash after drug and was well again".split()
 _PADDING, _UNKNOWN = "[PAD]", "[UNK]"
-_OPEN_POLICY = "masked_only = false\nleast_sites = 2\nleast_cohort = 2"
+OPEN_POLICY = "masked_only = false\nleast_sites = 2\nleast_cohort = 2"
 
 _COMMON: dict[str, object] = {
     "task": {"labels": ["none", "event"], "positive_label": "event", "max_tokens": 16},
@@ -84,7 +84,7 @@ def deployed_figures() -> Iterator[Figure]:
     """All figures, of two sites and of three."""
     with tempfile.TemporaryDirectory() as folder:
         base = make_base(Path(folder) / "base")
-        with _begun(Path(folder) / "two", base, ("a", "b"), _OPEN_POLICY) as two:
+        with _begun(Path(folder) / "two", base, ("a", "b"), OPEN_POLICY) as two:
             yield from _call_figures(two)
             _join(two)
             yield from _round_figures(two, EMPTY, "empty round, two sites, one exchange", "<= 0.3")
@@ -99,7 +99,7 @@ def deployed_figures() -> Iterator[Figure]:
 def _begun(folder: Path, base: Path, sites: Sequence[str], policy: str) -> Deployment:
     """A deployment whose service runs, and no node yet; the caller ends it."""
     folder.mkdir()
-    data = {name: _write_rows(folder / "data" / name, name) for name in sites}
+    data = {name: write_rows(folder / "data" / name, name) for name in sites}
     with ExitStack() as stack:
         deployment = stack.enter_context(deploy(folder, base, data, policy=policy))
         deployment.start_service()
@@ -159,7 +159,7 @@ class Measured:
 
 def _round_figures(deployment: Deployment, draft: dict[str, object], title: str, aim: str) -> Iterator[Figure]:
     measured = _measure(deployment, draft)
-    yield title, _spread(measured.rounds), aim
+    yield title, spread(measured.rounds), aim
     yield "  from `run` to the first round", f"{measured.first:.1f}", ""
 
 
@@ -228,7 +228,8 @@ def _rounds_here(deployment: Deployment, signed: SignedPlan, sites: dict[str, Op
     return [event.seconds for event in events if isinstance(event, RoundProgress)][_WARM:]
 
 
-def _spread(samples: Sequence[float]) -> str:
+def spread(samples: Sequence[float]) -> str:
+    """Median, and between which values the middle half lies."""
     low, middle, high = statistics.quantiles(samples, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
@@ -256,7 +257,7 @@ def make_base(folder: Path) -> Path:
     return folder
 
 
-def _write_rows(folder: Path, site: str) -> Path:
+def write_rows(folder: Path, site: str) -> Path:
     """Two made-up rows a patient."""
     folder.mkdir(parents=True)
     texts = itertools.cycle(" ".join(_WORDS[start:] + _WORDS[:start]) for start in range(len(_WORDS)))
