@@ -24,8 +24,11 @@ class Socket:
 
 def sockets_of(process: int) -> set[Socket]:
     """Internet sockets that a process holds open now; none of a process that is gone."""
-    with suppress(OSError):
-        own = {str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir()}
+    own = set()
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process is gone
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile, as the one that lists this folder
+                own.add(str(link.readlink()))
         return {found for table in TABLES for found in _table(process, table, own)}
     return set()
 
