@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.config import SiteConfig
 from client.enrolment import Pinned
 from client.home import SiteHome
-from client.ledger import Ledger
+from client.ledger.ledger import Ledger
 from client.verdict import Verdict, find_locally, judge
 from common.audit import AuditLog
 from common.audit_events import PlanSeen, Refused, Reserved

@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.config import SiteConfig
 from client.home import SiteHome
 from client.keys import site_identity
-from client.ledger_anchor import host_identifier
-from client.ledger_check import LedgerView, read_ledger
-from client.ledger_recovery import create_ledger
-from client.ledger_rows import new_row
-from client.ledger_rules import budget_entry
-from client.ledger_state import Balance, Budget, LedgerState, Quote, Reservation
+from client.ledger.anchor import host_identifier
+from client.ledger.check import LedgerView, read_ledger
+from client.ledger.recovery import create_ledger
+from client.ledger.rows import new_row
+from client.ledger.rules import budget_entry
+from client.ledger.state import Balance, Budget, LedgerState, Quote, Reservation
 from common.audit import AuditLog
 from common.audit_events import AdminCommand
 from common.identity import public_name
@@ -53,7 +53,7 @@ class LedgerOutlook:
 
     @property
     def latest_time(self) -> datetime:
-        """As `client.ledger.Ledger.latest_time`."""
+        """As `client.ledger.ledger.Ledger.latest_time`."""
         return max(self.state.latest_time, self.now)
 
     def reservation(self, plan_digest: str) -> Reservation | None:
@@ -79,7 +79,7 @@ def look_at_ledger(home: SiteHome, identity: Ed25519PrivateKey, budgets: tuple[B
 
     Raises:
         ConfigError: When a budget is out of range, or has another order than it was created with.
-        IntegrityError, RollbackError, TryAgainError: As `client.ledger_check.read_ledger`.
+        IntegrityError, RollbackError, TryAgainError: As `client.ledger.check.read_ledger`.
     """
     view = read_ledger(home.ledger, home.ledger_anchor, public_name(identity), host_identifier(home.keys))
     now, rows, state = datetime.now(UTC), list(view.rows), view.state

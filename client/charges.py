@@ -9,7 +9,7 @@ one step:
 
 The answer, by far the longer one, is on disk before the book names it, and is only then an answer at all. The digests
 find damage. They do not stop somebody who edits the files; an older copy is noticed by a witness, which a hospital's
-node has in its ledger (`client/ledger_witness.py`).
+node has in its ledger (`client/ledger/witness.py`).
 
 Where updates are masked, the book also holds what the round is bound to and the one survivor set that the site agreed
 to: written down before the site signs it, so that no kill makes it sign, or reveal for, another.

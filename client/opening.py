@@ -17,9 +17,9 @@ from client.enrolment import Pinned, read_pinned
 from client.home import SiteHome
 from client.inbox import Inbox
 from client.keys import site_identity
-from client.ledger import Ledger, open_ledger
-from client.ledger_anchor import host_identifier
-from client.ledger_witness import LedgerWitness
+from client.ledger.anchor import host_identifier
+from client.ledger.ledger import Ledger, open_ledger
+from client.ledger.witness import LedgerWitness
 from client.rollback import check_books, record_missing
 from client.site import Admit, Node, OpenNode, Site
 from client.status import StatusBoard

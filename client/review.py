@@ -14,7 +14,7 @@ from client.config import SiteConfig, load_site_config
 from client.enrolment import Pinned, read_pinned
 from client.home import SiteHome
 from client.keys import site_identity
-from client.ledger_state import Balance, Quote
+from client.ledger.state import Balance, Quote
 from client.site_audit import open_audit
 from client.verdict import Verdict, judge
 from common.errors import CloisterError, ConfigError, NotApprovedError, UsageError

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from client.ledger_rows import Committed, Recovered, Reserved, Row
+from client.ledger.rows import Committed, Recovered, Reserved, Row
 from common.audit import AuditEntry, AuditLog
 from common.audit_events import AuditEvent, MessageOut, RoundCharged
 from common.audit_events import Recovered as AuditRecovered

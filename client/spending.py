@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from client.books import LedgerOutlook
-from client.ledger_state import Balance, Key
+from client.ledger.state import Balance, Key
 from client.report import BudgetTable, StudyShare
 from client.review import Review
 

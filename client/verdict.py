@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.approvals import read_approval
 from client.config import SiteConfig
 from client.home import SiteHome
-from client.ledger_state import Quote, Reservation
+from client.ledger.state import Quote, Reservation
 from client.policy import PolicyContext, Reason, reasons_to_refuse
 from common.base_files import find_copy
 from common.errors import CloisterError, IntegrityError

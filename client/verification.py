@@ -13,8 +13,8 @@ from client.home import SiteHome
 from client.inbox import Inbox
 from client.inbox_record import InboxRecord
 from client.keys import site_identity
-from client.ledger_anchor import host_identifier
-from client.ledger_check import read_ledger
+from client.ledger.anchor import host_identifier
+from client.ledger.check import read_ledger
 from client.node_process import running_node
 from client.report import Check
 from client.review import read_plan_file

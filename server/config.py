@@ -14,7 +14,7 @@ from common.config_file import anchor_path, read_toml
 from common.enrolment import FederationName
 from common.errors import ConfigError
 from common.plan import PositiveFloat, PositiveInt
-from server.gateway_limits import GatewayLimits
+from server.gateway.limits import GatewayLimits
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 

@@ -22,9 +22,9 @@ from common.private_files import PRIVATE_FILE
 from server.config import CoordinatorConfig
 from server.control import Control, control_of
 from server.enrolment import enrolled
-from server.gateway import GatewaySettings, run_gateway
-from server.gateway_access import AccessLine
-from server.gateway_rules import FLEET_PATHS
+from server.gateway.access import AccessLine
+from server.gateway.gateway import GatewaySettings, run_gateway
+from server.gateway.rules import FLEET_PATHS
 from server.home import CoordinatorHome
 from server.superlink import LOOPBACK, SuperLink, last_words
 

@@ -26,8 +26,8 @@ from client.home import SiteHome
 from client.inbox import Inbox
 from client.initialise import initialise as initialise_site
 from client.keys import site_identity
-from client.ledger_anchor import host_identifier
-from client.ledger_recovery import create_ledger
+from client.ledger.anchor import host_identifier
+from client.ledger.recovery import create_ledger
 from common.audit import AuditLog
 from common.audit_events import AdminCommand
 from common.base_files import identify_base

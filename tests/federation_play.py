@@ -15,8 +15,8 @@ from client.home import SiteHome
 from client.inbox import Inbox
 from client.initialise import initialise as initialise_site
 from client.keys import site_identity
-from client.ledger_anchor import host_identifier
-from client.ledger_recovery import create_ledger
+from client.ledger.anchor import host_identifier
+from client.ledger.recovery import create_ledger
 from client.opening import OpenSite, open_site
 from client.status import StatusBoard
 from common.audit import AuditLog

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.gateway import GatewaySettings, run_gateway
-from server.gateway_access import AccessLine
-from server.gateway_limits import GatewayLimits
+from server.gateway.access import AccessLine
+from server.gateway.gateway import GatewaySettings, run_gateway
+from server.gateway.limits import GatewayLimits
 
 HEARTBEAT = "/v1/fleet/send-node-heartbeat"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-import client.ledger_file
+import client.ledger.file
 import common.chain_file
 import common.files
 
@@ -28,7 +28,7 @@ PACKAGES = ("client.", "common.", "server.")
 RIGHT_WRITE, RIGHT_LINE, RIGHT_INSERT = (
     common.files.write_durably,
     common.chain_file._write_at_end,
-    client.ledger_file._insert,
+    client.ledger.file._insert,
 )
 
 
@@ -178,4 +178,4 @@ def hook_disk(patch: pytest.MonkeyPatch, killer: Killer) -> None:
         if name.startswith(PACKAGES) and getattr(module, "write_durably", None) is RIGHT_WRITE:
             patch.setattr(module, "write_durably", write)
     patch.setattr(common.chain_file, "_write_at_end", line)
-    patch.setattr(client.ledger_file, "_insert", insert)
+    patch.setattr(client.ledger.file, "_insert", insert)

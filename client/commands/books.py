@@ -116,8 +116,8 @@ def recover(
 
 def _recover(site: SiteHome, reason: str) -> None:
     from client.keys import site_identity
-    from client.ledger_anchor import host_identifier
-    from client.ledger_recovery import recover_ledger
+    from client.ledger.anchor import host_identifier
+    from client.ledger.recovery import recover_ledger
     from client.site_audit import note
     from common.audit import read_audit, recover_audit
     from common.audit_events import Recovered

@@ -26,7 +26,7 @@ def doctor(
 
     Examples: `cloister-site doctor` · `cloister-site doctor --offline --json`
     """
-    from client.doctor import site_checks
+    from client.doctor.doctor import site_checks
     from common.checkup import raise_worst, run_checks
 
     checks = site_checks(existing_home(home), datetime.now(UTC), offline=offline, deep=deep)

@@ -11,7 +11,7 @@ from common.checkup import raise_worst, run_checks
 from common.command_line import findings_table, stderr, stdout, tally
 from common.errors import ConfigError
 from server.commands.options import HomeOption, JsonOption, home_at, print_json
-from server.doctor import coordinator_checks
+from server.doctor.doctor import coordinator_checks
 
 
 def doctor(

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from client.ledger import Budget, Ledger, open_ledger
-from client.ledger_check import LedgerView, read_ledger
-from client.ledger_recovery import create_ledger, recover_ledger
+from client.ledger.check import LedgerView, read_ledger
+from client.ledger.ledger import Budget, Ledger, open_ledger
+from client.ledger.recovery import create_ledger, recover_ledger
 from common.identity import new_identity, public_name
 from common.privacy.plan import PrivacyPlan
 

@@ -34,7 +34,7 @@ from client.config import NetworkConfig
 from client.enrolment import read_pinned
 from common.errors import AccessError, ConfigError
 from common.flower import record_of, unpack
-from server.gateway_rules import FLEET_PATHS
+from server.gateway.rules import FLEET_PATHS
 from tests import fleet_play
 from tests.evil_server import evil_server, proxy, whole
 from tests.federation_play import make_federation

@@ -8,10 +8,10 @@ from client.config import load_site_config
 from client.home import SiteHome
 from client.initialise import initialise
 from client.keys import site_identity
-from client.ledger import open_ledger
-from client.ledger_anchor import host_identifier
-from client.ledger_recovery import recover_ledger
-from client.ledger_state import Budget
+from client.ledger.anchor import host_identifier
+from client.ledger.ledger import open_ledger
+from client.ledger.recovery import recover_ledger
+from client.ledger.state import Budget
 from client.site_template import site_toml
 from common.errors import ConfigError, IntegrityError
 from tests.client.ledger_site import COORDINATOR, PLAN, ROUNDS, RUN

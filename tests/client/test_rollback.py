@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from client.home import SiteHome
-from client.ledger import open_ledger
+from client.ledger.ledger import open_ledger
 from client.opening import alone, open_site
 from client.status import StatusBoard
 from common.errors import CloisterError, ConfigError, IntegrityError, RollbackError, TryAgainError
@@ -102,7 +102,7 @@ INBOX = ("inbox.record", "inbox.reply")
 PUT_BACK = {
     "run folder": (put_back("runs"), RollbackError),
     "ledger": (put_back(LEDGER), RollbackError),
-    # A round is several entries; one alone, as a kill leaves it, is in tests/client/test_ledger_check.py.
+    # A round is several entries; one alone, as a kill leaves it, is in tests/client/ledger/test_check.py.
     "ledger's anchor": (put_back(LEDGER_ANCHOR), RollbackError),
     "ledger and anchor": (put_back(LEDGER, LEDGER_ANCHOR), RollbackError),
     "ledger, anchor and run folder": (put_back(LEDGER, LEDGER_ANCHOR, "runs"), RollbackError),
@@ -220,7 +220,7 @@ def test_a_second_node_that_the_locks_did_not_stop_gives_nothing_away(
     lives: Lives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a network disk without locks: whoever comes second finds that others have answered in its name."""
-    monkeypatch.setattr("client.ledger_file.fcntl.flock", lambda *_: None)
+    monkeypatch.setattr("client.ledger.file.fcntl.flock", lambda *_: None)
     home, _ = homes(lives)
     with open_site(home, StatusBoard(home.status)) as second:
         assert lives.live(wait_for_all=False) is not None

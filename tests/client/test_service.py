@@ -259,6 +259,7 @@ def serve_for(script, seconds, tmp_path, site=None):
             ends.append(time.monotonic() + seconds)
             if time.monotonic() > ends[0]:
                 raise Enough
+            return None
 
     script.link = lambda: script.heard.append("open") or Link(script)
     network = NetworkConfig(least_poll_seconds=0.01, most_poll_seconds=0.01, most_reconnect_seconds=0.2)

@@ -61,6 +61,7 @@ GOOD = pem(ec.generate_private_key(ec.SECP384R1()))
         pem(ec.generate_private_key(ec.SECP256R1())),
         pem(ed25519.Ed25519PrivateKey.generate()),
     ],
+    ids=lambda _: "content",  # a key that is drawn anew must not name its test
 )
 def test_what_is_no_key_of_the_curve_is_refused(tmp_path, content):
     path = tmp_path / "a.key"

@@ -68,6 +68,7 @@ SHORT = KEY.public_key().public_bytes(serialization.Encoding.X962, serialization
         pem_of(ed25519.Ed25519PrivateKey.generate()),
         pem_of(rsa.generate_private_key(65537, 2048)),
     ],
+    ids=lambda _: "pem",  # a key that is drawn anew must not name its test
 )
 def test_what_is_no_single_public_p384_key_is_refused(pem):
     with pytest.raises(ValidationError, match="must be one public EC P-384 key"):

@@ -14,7 +14,7 @@ import pytest
 
 from client.charges import Charges
 from client.inbox import Inbox, Opened
-from client.ledger_witness import LedgerWitness
+from client.ledger.witness import LedgerWitness
 from client.node import SiteNode
 from common.identity import SIGNATURE_BYTES
 from common.randomness import public_generator

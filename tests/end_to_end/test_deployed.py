@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from server.gateway_rules import FLEET_PATHS
+from server.gateway.rules import FLEET_PATHS
 from tests.gateway_play import (
     Gateway,
     post,

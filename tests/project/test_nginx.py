@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.gateway_limits import GatewayLimits
-from server.gateway_rules import FLEET_PATHS, FORWARDED_HEADERS
+from server.gateway.limits import GatewayLimits
+from server.gateway.rules import FLEET_PATHS, FORWARDED_HEADERS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "deploy" / "nginx.conf").read_text()
 

@@ -1,14 +1,19 @@
 import re
 from pathlib import Path
 
-from simulations.cli import app
+import typer
+
+import client.cli
+import server.cli
+import simulations.cli
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 FILE = re.compile(r"`((?:common|client|server|simulations|tests|docs)/[\w./-]+\.(?:py|md|toml))`")
 # These two also name files that are yet to be written, and say so.
 AHEAD = {"docs/architecture.md", "docs/adding-a-task.md"}
 MAKE_TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
-SUBCOMMAND = re.compile(r"\bcloister-simulate ([a-z][a-z-]*)")
+APPS = {"simulate": simulations.cli.app, "site": client.cli.app, "coordinator": server.cli.app}
+SUBCOMMAND = re.compile(r"\bcloister-(simulate|site|coordinator) ([a-z][a-z-]*)(?: ([a-z]+))?")
 RULE = re.compile(r"^([a-z-]+):", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
 
@@ -45,11 +50,22 @@ def test_make_targets_that_pages_name_exist(pages: list[Path], root: Path) -> No
     assert named - targets == set()
 
 
+def names_of(app: typer.Typer) -> dict[str, set[str]]:
+    """Commands of an app, each with its own subcommands."""
+    plain = {command.name or command.callback.__name__: set() for command in app.registered_commands}
+    return plain | {group.name: set(names_of(group.typer_instance)) for group in app.registered_groups}
+
+
 def test_commands_that_pages_name_exist(pages: list[Path]) -> None:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    named = {name for page in pages for name in SUBCOMMAND.findall(commands(page.read_text(encoding="utf-8")))}
-    assert named, "no page names a command; the pattern must be wrong"
-    assert named - known == set()
+    known = {name: names_of(app) for name, app in APPS.items()}
+    named = {found for page in pages for found in SUBCOMMAND.findall(commands(page.read_text(encoding="utf-8")))}
+    assert {program for program, _, _ in named} == set(APPS), "the pattern must be wrong"
+    unknown = [
+        (program, command, below)
+        for program, command, below in named
+        if command not in known[program] or (known[program][command] and below not in known[program][command])
+    ]
+    assert unknown == []
 
 
 def test_ci_runs_the_readme_test_command(root: Path) -> None:

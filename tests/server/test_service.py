@@ -12,7 +12,7 @@ import server.service
 from common.errors import CloisterError, ConfigError, DeadlineError, TransportError, TryAgainError
 from server.config import load_coordinator_config
 from server.control import Node
-from server.gateway_access import AccessLine
+from server.gateway.access import AccessLine
 from server.service import Service, alone
 from tests.federation_play import make_federation
 from tests.gateway_play import wait_until

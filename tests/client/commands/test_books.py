@@ -2,7 +2,7 @@ import json
 import stat
 from pathlib import Path
 
-from client.ledger_rows import Recovered as LedgerRecovered
+from client.ledger.rows import Recovered as LedgerRecovered
 from client.opening import alone
 from client.review import open_desk
 from tests.client.commands.test_plans import kinds, ledger, reserve

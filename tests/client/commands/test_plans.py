@@ -6,8 +6,8 @@ from client.approvals import read_approval
 from client.books import budgets_of
 from client.config import load_site_config
 from client.keys import site_identity
-from client.ledger import open_ledger
-from client.ledger_anchor import host_identifier
+from client.ledger.anchor import host_identifier
+from client.ledger.ledger import open_ledger
 from client.site_audit import note
 from common.audit import verify_audit
 from common.audit_events import ApprovalWithdrawn, Approved, PlanSeen, Reserved, RoundCharged

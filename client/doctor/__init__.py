@@ -1,0 +1,1 @@
+"""`cloister-site doctor`: what can be wrong at a hospital."""

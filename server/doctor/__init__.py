@@ -1,0 +1,1 @@
+"""`cloister-coordinator doctor`: what can be wrong at a coordinator."""

@@ -1,0 +1,1 @@
+"""The coordinator's one door to the network."""
