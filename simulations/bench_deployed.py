@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 import os
 import signal
 import statistics
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -77,6 +79,7 @@ WORKING: dict[str, object] = {**MASKED, "name": "working", "mode": "per-site", "
 
 def main() -> None:
     """Measure, and print one line a figure."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     print_figures("Deployed federation (seconds: median, and middle half)", deployed_figures())
 
 
