@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from common.messages import RoundOrder
-from common.secagg.messages import MaskedOrder
+from common.secagg.messages import MaskedOrder, SessionInvite
 from common.study_messages import BaseChunk, BaseQuery
 from common.transport import Transport
 from common.wire import kind_of
 from server.config import WaitingConfig
 
-_TRAINING = (RoundOrder, MaskedOrder)
+_TRAINING = (RoundOrder, MaskedOrder, SessionInvite)
+"""A node that was started anew loads its base at the first request of a run, which may be an invite."""
 _PREPARING = (BaseQuery, BaseChunk)
 """The answer to the last chunk comes when the site has read its records and computed the frozen layers."""
 

@@ -47,11 +47,9 @@ def test_training_has_the_long_wait_and_all_else_the_short_one():
     training = encode(RoundOrder(PLAN, 1, values, np.zeros(0, dtype=np.float32)))
     assert patience_for(training, 4) == Patience(600.0, 3, 5.0)
     assert patience_for(training, 2) == Patience(600.0, 2, 5.0)
-    for order in (
-        PlanOffer(PLAN, np.zeros(1, dtype=np.uint8)),
-        RunOver(PLAN, "finished"),
-        SessionInvite(PLAN, PLAN, 1, 1),
-    ):
+    # A node that was started anew loads its base at the first request of a run.
+    assert patience_for(encode(SessionInvite(PLAN, PLAN, 1, 1)), 4) == Patience(600.0, 3, 5.0)
+    for order in (PlanOffer(PLAN, np.zeros(1, dtype=np.uint8)), RunOver(PLAN, "finished")):
         assert patience_for(encode(order), 4) == Patience(60.0, 3, 5.0)
 
 
