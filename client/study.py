@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.charges import Charges
@@ -26,8 +27,11 @@ from common.findings import Finding
 from common.plan import Plan
 from common.private_files import PRIVATE_FOLDER
 from common.randomness import RandomSource, SecretSource
-from common.records.sources import read_records
+from common.records.sources import read_usable_records
 from common.trainable import TrainableModel
+
+_log = structlog.get_logger()
+_HINT = "`cloister-site data check --plan` says which; nothing about it is sent"
 
 Say = Callable[[str], None]
 MakeSource = Callable[[], RandomSource]
@@ -72,10 +76,16 @@ def open_study(parts: StudyParts) -> SiteNode:
         Books come first: a run whose book or session was lost, damaged or put back never gets as far as a record. The
         per-record gradients of this very model agreed with a plain loop. Only then is it asked whether the site takes
         part in a plan of so many trained values, and only after that is a record read; what goes wrong before costs
-        nothing.
+        nothing. Whether this raises does not depend on what a record says: a coordinator that chooses the plan's labels
+        would otherwise learn from a refusal whether somebody has one that the plan leaves out.
+
+    Edge cases:
+        Rows that do not fit the plan add nothing, and a site without any that fits sends noise alone. A warning in this
+        site's own log says so; whoever approves the plan is shown the same before.
 
     Raises:
-        DataError: When the records cannot be read or do not fit the plan; it names files and columns, no record.
+        DataError: When the hospital's set-up does not fit, as `read_usable_records` says, or the plan protects patients
+            and site.toml names no patient column; it names files and columns, no record.
         IntegrityError: When the base is not the plan's, a book is unfit, or the gradients are wrong.
         RollbackError: When the book is older than the ledger.
         CloisterError: What `admit` raises.
@@ -120,18 +130,21 @@ def _open_model(parts: StudyParts) -> TrainableModel:
 
 def _training_set(parts: StudyParts, model: TrainableModel) -> TrainingSet:
     config, plan = parts.config, parts.plan
-    records = read_records(config.train_files, config.data.columns, plan.task.labels)
-    refuse_unfit_records(check_records(records, plan.task.labels, plan.privacy.unit))
-    return TrainingSet.of(records, model, plan.privacy.unit)
+    if plan.privacy.unit == "patient" and config.data.columns.patient is None:
+        rule = "the plan protects patients, and site.toml names no column that says whose a row is"
+        raise DataError(rule, (Problem("data.columns.patient", "is missing", hint="name the patient column"),))
+    reading = read_usable_records(config.train_files, config.data.columns, plan.task.labels)
+    warn_of_unfit(reading.left_out, check_records(reading.records, plan.task.labels, plan.privacy.unit))
+    return TrainingSet.of(reading.records, model, plan.privacy.unit)
 
 
-def refuse_unfit_records(findings: tuple[Finding, ...]) -> None:
-    """Stop before training on records that a check has failed.
+def warn_of_unfit(left_out: int, findings: tuple[Finding, ...]) -> None:
+    """Tell this site's own log what does not fit, in a number; nothing follows from it.
 
-    Raises:
-        DataError: With one problem a failed finding.
+    Args:
+        left_out: Rows that add nothing.
+        findings: What a check says about the others.
     """
     failed = [finding for finding in findings if finding.level == "fail"]
-    if failed:
-        problems = tuple(Problem(finding.subject, finding.sentence, hint=finding.mend) for finding in failed)
-        raise DataError(f"the records do not fit the plan: {len(failed)} check(s) failed", problems)
+    if left_out or failed:
+        _log.warning("records do not fit the plan", rows_left_out=left_out, checks_failed=len(failed), hint=_HINT)

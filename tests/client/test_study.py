@@ -1,13 +1,17 @@
 """What is done first when a study opens; its parts are stand-ins here, and real ones in test_whole_study.py."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 import client.study
-from client.study import StudyParts, open_study, refuse_unfit_records
+from client.study import StudyParts, open_study
+from common.columns import DataColumns
 from common.errors import BudgetError, DataError, IntegrityError, RollbackError
 from common.findings import Finding
+from common.records.sources import Reading
 from tests.client.small_plan import small_plan
 
 PLAN = small_plan()
@@ -34,7 +38,7 @@ def happened(monkeypatch):
         "load_base": step("base", SimpleNamespace(identity=PLAN.base)),
         "TrainableModel": lambda *_: model,
         "check_gradients": step("gradients"),
-        "read_records": step("records", ()),
+        "read_usable_records": step("records", Reading((), 0)),
         "check_records": lambda *_: (),
         "TrainingSet": SimpleNamespace(of=lambda *_: None),
         "build_trainer": lambda *_: None,
@@ -48,7 +52,7 @@ def happened(monkeypatch):
 @pytest.fixture
 def parts(happened, tmp_path):
     config = SimpleNamespace(
-        name="a", compute=None, train_files=(), data=SimpleNamespace(columns=None), policy=SimpleNamespace()
+        name="a", compute=None, train_files=(), data=SimpleNamespace(columns=DataColumns()), policy=SimpleNamespace()
     )
     admitted = []
 
@@ -94,13 +98,25 @@ def test_a_base_that_changed_while_it_was_loaded_is_refused(happened, parts, mon
     assert happened.admitted == []
 
 
-def test_records_that_a_check_has_failed_are_all_told_and_none_is_quoted():
-    findings = (
-        Finding("pass", "labels", "both labels occur"),
-        Finding("fail", "units", "no patient has a name", "name the column"),
-        Finding("fail", "texts", "every text is empty", "look at the file"),
-    )
-    with pytest.raises(DataError, match=r"2 check\(s\) failed") as error:
-        refuse_unfit_records(findings)
-    assert [problem.where for problem in error.value.problems] == ["units", "texts"]
-    refuse_unfit_records(findings[:1])
+def test_rows_that_do_not_fit_are_a_number_in_the_log_and_no_error(happened, parts, monkeypatch):
+    failed = Finding("fail", "rows", "there are no rows", "point the config at the right files")
+    monkeypatch.setattr(client.study, "read_usable_records", lambda *_: Reading((), 3))
+    monkeypatch.setattr(client.study, "check_records", lambda *_: (failed, replace(failed, level="warn")))
+    with capture_logs() as said:
+        assert open_study(parts) == "the node"
+    (line,) = said
+    assert (line["log_level"], line["rows_left_out"], line["checks_failed"]) == ("warning", 3, 1)
+    assert set(line) == {"event", "log_level", "rows_left_out", "checks_failed", "hint"}
+
+
+def test_rows_that_fit_are_not_worth_a_word(happened, parts):
+    with capture_logs() as said:
+        open_study(parts)
+    assert said == []
+
+
+def test_a_plan_for_patients_needs_their_column_whatever_the_records_say(happened, parts):
+    parts.config.data.columns = DataColumns(patient=None)
+    with pytest.raises(DataError, match="names no column that says whose a row is"):
+        open_study(parts)
+    assert "records" not in happened.steps
