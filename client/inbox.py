@@ -10,9 +10,10 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.inbox_record import RENEWAL_HINT, InboxRecord
-from common.envelope import COORDINATOR, ENVELOPE_LIMIT_BYTES, Envelope, open_envelope, seal
+from common.envelope import COORDINATOR, ENVELOPE_LIMIT_BYTES, LARGEST_STEP, Envelope, open_envelope, seal
 from common.errors import ConfigError, IntegrityError, RollbackError
 from common.fields import RefusalCode
+from common.identity import public_name
 
 _log = structlog.get_logger()
 
@@ -58,8 +59,9 @@ class Inbox:
     """Takes in the coordinator's requests, in order and once each, and seals the replies.
 
     Guarantees:
-        What `open` returns was signed by the pinned coordinator, for this site and federation, and is either newer than
-        every request before, on disk before it returns, or the exact repeat of the last one. For one sequence at most
+        What `open` returns was signed by the pinned coordinator, for this site, this identity of it and this
+        federation, and is either newer than every request before, by `LARGEST_STEP` at most, and on disk before it
+        returns, or the exact repeat of the last one. For one sequence at most
         one reply ever leaves, byte for byte, over any number of restarts. What is not signed is not answered.
 
     Edge cases:
@@ -130,8 +132,8 @@ class Inbox:
 
         Raises:
             NotFromCoordinatorError: When it is no envelope that the pinned key signed. Answer nothing.
-            UnfitEnvelopeError: When it is addressed otherwise (`misaddressed`) or its number is past
-                (`past-sequence`). `refuse` seals an answer.
+            UnfitEnvelopeError: When it is addressed otherwise (`misaddressed`), or its number is past
+                (`past-sequence`) or far beyond the last one (`far-sequence`). `refuse` seals an answer.
             ForgottenAnswersError: When the coordinator has seen answers that are not in the record (`rolled-back`).
                 `refuse` seals an answer; then stop.
             IntegrityError: When this site's own files are damaged or were changed by somebody else.
@@ -141,6 +143,7 @@ class Inbox:
         self._check_address(opened)
         self._check_memory(opened)
         sequence = opened.envelope.sequence
+        self._check_step(opened)
         if sequence > self._record.last_sequence:
             self._record.begin(sequence, opened.digest)
         elif opened.digest != self._record.last_request:
@@ -183,7 +186,14 @@ class Inbox:
 
     def _check_address(self, opened: Opened) -> None:
         envelope = opened.envelope
-        expected = {"federation": self._federation, "sender": COORDINATOR, "recipient": self._site, "answers": ""}
+        expected = {
+            "federation": self._federation,
+            "sender": COORDINATOR,
+            "sender_key": self._coordinator_public,
+            "recipient": self._site,
+            "recipient_key": public_name(self._identity),
+            "answers": "",
+        }
         for name, value in expected.items():
             # `answers`: what answers another message is no request, whatever else it says.
             if getattr(envelope, name) != value:
@@ -196,6 +206,11 @@ class Inbox:
             raise ForgottenAnswersError(
                 opened, f"the coordinator has this site's answer {seen}, and the site remembers none beyond {answered}"
             )
+
+    def _check_step(self, opened: Opened) -> None:
+        step = opened.envelope.sequence - self._record.last_sequence
+        if step > LARGEST_STEP:
+            self._refuse("far-sequence", opened, f"the request is {step} beyond the last one and may be {LARGEST_STEP}")
 
     def _refuse(self, code: RefusalCode, opened: Opened, reason: str) -> NoReturn:
         _log.warning("envelope refused", site=self._site, sequence=opened.envelope.sequence, code=code, reason=reason)
@@ -213,5 +228,7 @@ class Inbox:
             recipient=COORDINATOR,
             body=body,
             answers=opened.digest,
+            sender_key=public_name(self._identity),
+            recipient_key=self._coordinator_public,
         )
         return seal(envelope, self._identity)

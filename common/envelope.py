@@ -31,11 +31,14 @@ COORDINATOR = "coordinator"
 MAGIC = b"CLSE"
 VERSION = 1
 PURPOSE = "envelope"
-# The longest header, with the longest names and numbers, has 492 bytes.
-HEADER_LIMIT_BYTES = 512
+# The longest header, with the longest names and numbers, has 655 bytes.
+HEADER_LIMIT_BYTES = 1024
+
+LARGEST_STEP = 2**20
+"""A request may be numbered so far beyond the last one: farther, and a few requests would use up all numbers."""
 
 _PREFIX = struct.Struct("<4sBI")
-_FEDERATION = FieldRule("64 hexadecimal digits", PLAN.holds)
+_FEDERATION = _KEY = FieldRule("64 hexadecimal digits", PLAN.holds)
 _ANSWERS = FieldRule("64 hexadecimal digits, or empty", lambda value: value == "" or PLAN.holds(value))
 _HEADER_RULES: Mapping[str, FieldRule] = {
     "federation": _FEDERATION,
@@ -44,7 +47,9 @@ _HEADER_RULES: Mapping[str, FieldRule] = {
     "sequence": ROUND,
     "acknowledged": ROUND_OR_NONE,
     "sender": SITE,
+    "sender_key": _KEY,
     "recipient": SITE,
+    "recipient_key": _KEY,
     "answers": _ANSWERS,
     "body_bytes": ROUND_OR_NONE,
 }
@@ -77,6 +82,9 @@ class Envelope:
         recipient: `COORDINATOR` or a site's name.
         body: What is said; any bytes.
         answers: In a reply the `digest` of its request; empty in a request.
+        sender_key: Public key of the sender, 64 hexadecimal digits.
+        recipient_key: Public key of the recipient: a name may pass to another identity, when a site is enrolled anew,
+            and what was said to the one before must not be heard by it.
     """
 
     federation: str
@@ -88,6 +96,8 @@ class Envelope:
     recipient: str
     body: bytes = field(repr=False)
     answers: str = ""
+    sender_key: str = field(kw_only=True)
+    recipient_key: str = field(kw_only=True)
 
     @cached_property
     def header(self) -> dict[str, Any]:

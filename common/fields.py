@@ -33,6 +33,7 @@ RefusalCode = Literal[
     "bad-share",
     "misaddressed",
     "past-sequence",
+    "far-sequence",
     "rolled-back",
     "not-taking-part",
     "not-ready",
@@ -50,8 +51,8 @@ conflicting-survivors: another survivor set was agreed to in this round. too-few
 the threshold. bad-share: a sealed share that was changed, or is for another site or round.
 
 misaddressed: an envelope that is not from the coordinator to this site in this federation. past-sequence: an older
-request, or another one with the last one's number. rolled-back: the coordinator has seen answers that this site does
-not remember, so that it must not go on.
+request, or another one with the last one's number. far-sequence: a number too far beyond the last one. rolled-back: the
+coordinator has seen answers that this site does not remember, so that it must not go on.
 
 not-taking-part: policy, approval or budget say no to the plan; the answer to its offer says why. not-ready: the base is
 not here, or records, base or books are not fit for the plan; the site's own log says what.

@@ -91,6 +91,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "too-few-consents": "too few sites have signed the set of survivors",
     "misaddressed": "the request is for another site or federation, or not signed by its coordinator",
     "past-sequence": "the request is older than one that the site has answered",
+    "far-sequence": "the request is numbered too far beyond the last one that the site has taken in",
     "rolled-back": "the coordinator remembers answers that the site has lost; an older copy was put back",
     "not-taking-part": "the site does not take part in the plan, or not any more",
     "not-ready": "the site could not make itself ready; its own log says why",

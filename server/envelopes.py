@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.envelope import COORDINATOR, ENVELOPE_LIMIT_BYTES, Envelope, open_envelope, seal
 from common.errors import ConfigError, IntegrityError, TransportError
+from common.identity import public_name
 from common.transport import Transport
 from common.wire import subject
 from server.sequences import Place, Sequences
@@ -122,6 +123,8 @@ class SealedTransport:
             sender=COORDINATOR,
             recipient=site,
             body=order,
+            sender_key=public_name(self._identity),
+            recipient_key=self._publics[site],
         )
 
     def _checked(self, site: str, data: bytes, requests: _Requests) -> Envelope | DropKind:
@@ -150,9 +153,10 @@ class SealedTransport:
     def _address_fault(self, site: str, answer: Envelope) -> DropKind | None:
         if answer.federation != self._federation:
             return "other-federation"
-        if answer.sender != site:
+        if (answer.sender, answer.sender_key) != (site, self._publics[site]):
             return "wrong-sender"
-        return "wrong-recipient" if answer.recipient != COORDINATOR else None
+        here = (COORDINATOR, public_name(self._identity))
+        return "wrong-recipient" if (answer.recipient, answer.recipient_key) != here else None
 
     def _learn(self, site: str, answered: int) -> None:
         if self._sequences.learn(self._publics[site], answered):

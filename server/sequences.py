@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.canonical import canonical_bytes
 from common.config import StrictConfig
+from common.envelope import LARGEST_STEP
 from common.errors import IntegrityError
 from common.files import write_durably
 
@@ -57,14 +58,15 @@ class Sequences:
 
     Guarantees:
         A number that `take` returns is higher than every number it returned before for that site, over any number of
-        restarts and kills, and than every one that the site has said to have answered. What `take` returns as
-        acknowledged is on disk before, and never shrinks.
+        restarts and kills, and than every one that the site has said to have answered; and no farther beyond that one
+        than a site accepts (`LARGEST_STEP`). What `take` returns as acknowledged is on disk before, and never shrinks.
 
     Edge cases:
         A restart skips at most `BLOCK` numbers a site. A lost file begins anew at 1; sites refuse what is past, say how
         far they are, and `learn` goes on from there. One run at a time: a second process with the file takes higher
         numbers, which make the first one's past at the sites, until one of the two is refused here. A site that was
-        enrolled anew has another key, and begins anew.
+        enrolled anew has another key, and begins anew. To a site that left 2^20 requests unanswered the last number is
+        used again until it answers one of them: the site takes one of these orders, and its answer names which.
 
     Args:
         path: The file; begun when the first numbers are taken. Its folder must exist.
@@ -92,11 +94,12 @@ class Sequences:
             IntegrityError: When the file was changed by somebody else.
             OSError: When the disk does not take the numbers; none is used.
         """
-        used = {site: self._used.get(site, 0) + 1 for site in sites}
+        used = {site: min(self._used.get(site, 0) + 1, self._farthest(site)) for site in sites}
         for site, number in used.items():
             state = self._state(site)
             if number > state.reserved:
-                self._sites[site] = state.model_copy(update={"reserved": number + BLOCK - 1})
+                reserved = min(number + BLOCK - 1, self._farthest(site))
+                self._sites[site] = state.model_copy(update={"reserved": reserved})
         self.save()
         self._used |= used
         return {site: Place(number, self._sites[site].acknowledged) for site, number in used.items()}
@@ -133,6 +136,10 @@ class Sequences:
             raise self._unfit("was changed by somebody else")
         write_durably(self._path, canonical_bytes(book.model_dump(mode="json")) + b"\n", mode=_PRIVATE_MODE)
         self._on_disk = book
+
+    def _farthest(self, site: str) -> int:
+        """The highest number that the site accepts, whichever of the requests so far have reached it."""
+        return self._state(site).acknowledged + LARGEST_STEP
 
     def _state(self, site: str) -> _Site:
         return self._sites.get(site, _Site())

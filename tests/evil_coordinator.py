@@ -10,6 +10,7 @@ import numpy as np
 
 from client.approvals import approve
 from client.home import SiteHome
+from client.keys import site_identity
 from client.opening import OpenSite, open_site
 from client.outbox import RELEASE_CLASSES
 from client.status import StatusBoard
@@ -59,10 +60,14 @@ class Evil:
         frame = encode(message)
         plan, number = subject(frame)
         inbox = self.site.site.inbox
-        envelope = Envelope(
-            self.federation, plan, number, inbox.last_sequence + 1, inbox.answered, COORDINATOR, SITE, frame
-        )
+        place = (inbox.last_sequence + 1, inbox.answered)
+        envelope = Envelope(self.federation, plan, number, *place, COORDINATOR, SITE, frame, **self.keys)
         return self.send(seal(replace(envelope, **changes), self.key))
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Of both ends, as they stand in an envelope to the site."""
+        return {"sender_key": public_name(self.key), "recipient_key": public_name(site_identity(self.home))}
 
     def send(self, request: bytes) -> Message | None:
         answer = self.site.site.answer(request)

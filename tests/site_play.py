@@ -77,6 +77,8 @@ class SitePlay:
             "acknowledged": self.acknowledged,
             "sender": "coordinator",
             "recipient": "a",
+            "sender_key": invitation.coordinator,
+            "recipient_key": invitation.site_public,
             "body": body,
         }
         return seal(Envelope(**{**fields, **changes}), changes.pop("identity", self.coordinator))

@@ -5,13 +5,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.inbox import ForgottenAnswersError, Inbox, NotFromCoordinatorError, UnfitEnvelopeError
-from common.envelope import Envelope, open_envelope
+from common.envelope import LARGEST_STEP, Envelope, open_envelope
 from common.errors import ConfigError, IntegrityError, RefusedError, RollbackError
+from common.identity import new_identity
 from tests.vectors.envelope.make import FEDERATION, ORDER, OTHER, REFUSAL, envelope, public, reply, secret
 from tests.vectors.wire.make import PLAN
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "envelope"
 INDEX = json.loads((VECTORS / "index.json").read_text(encoding="ascii"))
+
+OUT = {"sender_key": public("coordinator"), "recipient_key": public("north")}
 
 
 def vector(name):
@@ -52,7 +55,7 @@ def standing(inbox):
 
 def test_a_request_is_opened_and_on_disk_before_it_returns(inbox, tmp_path):
     opened = inbox.open(vector("good-request.hex"))
-    assert opened.envelope == Envelope(FEDERATION, PLAN, 3, 7, 0, "coordinator", "north", ORDER)
+    assert opened.envelope == Envelope(FEDERATION, PLAN, 3, 7, 0, "coordinator", "north", ORDER, **OUT)
     assert (opened.digest, opened.kept) == (opened.envelope.digest, None)
     assert standing(inbox) == standing(reopened(tmp_path)) == (7, 0)
 
@@ -106,7 +109,8 @@ def test_a_coordinator_that_is_not_pinned_gets_no_answer(tmp_path):
     inbox = make_inbox(tmp_path, coordinator="another coordinator")
     with pytest.raises(NotFromCoordinatorError, match="is not signed by the key that is expected"):
         inbox.open(envelope())
-    assert inbox.open(envelope("another coordinator")).envelope.sequence == 7
+    theirs = envelope("another coordinator", sender_key=public("another coordinator"))
+    assert inbox.open(theirs).envelope.sequence == 7
 
 
 def test_a_request_over_the_limit_is_not_looked_at(inbox):
@@ -137,7 +141,7 @@ def test_a_refusal_is_signed_names_its_request_and_says_how_far_the_site_is(answ
     said = open_envelope(answered.refuse(error.value, REFUSAL)).checked(public("north"))
     assert said == Envelope(
         FEDERATION, request.plan_digest, request.round_number, request.sequence, 7, "north", "coordinator",
-        REFUSAL, request.digest,
+        REFUSAL, request.digest, sender_key=public("north"), recipient_key=public("coordinator"),
     )  # fmt: skip
     assert files(tmp_path) == before
 
@@ -146,13 +150,27 @@ def test_a_refusal_is_signed_names_its_request_and_says_how_far_the_site_is(answ
     ("changes", "fits"),
     [
         ({}, {"site": "north"}),
-        ({"recipient": "south"}, {"site": "south"}),
+        ({"recipient": "south", "recipient_key": public("south")}, {"site": "south"}),
         ({"federation": OTHER}, {"federation": OTHER}),
     ],
 )
 def test_a_request_that_is_misaddressed_here_is_right_elsewhere(tmp_path, changes, fits):
     """What refuses the vectors is the address, and nothing else about them."""
     assert make_inbox(tmp_path, **fits).open(envelope(**changes)).kept is None
+
+
+def test_the_largest_step_is_taken_and_none_beyond_it(answered):
+    with pytest.raises(UnfitEnvelopeError, match="is 1048577 beyond the last one and may be 1048576"):
+        answered.open(envelope(sequence=8 + LARGEST_STEP))
+    assert answered.open(envelope(sequence=7 + LARGEST_STEP)).kept is None
+
+
+def test_what_was_recorded_before_a_site_was_enrolled_anew_is_not_for_it(tmp_path):
+    """The name is the same, and so are federation and coordinator: it is neither answered from, nor a rollback."""
+    anew = Inbox(tmp_path / "inbox.record", FEDERATION, "north", new_identity(), public("coordinator"))
+    with pytest.raises(UnfitEnvelopeError, match="`recipient_key`") as error:
+        anew.open(envelope(sequence=30, acknowledged=29))
+    assert (error.value.code, standing(anew)) == ("misaddressed", (0, 0))
 
 
 def test_no_request_is_taken_from_the_sites_own_replies(answered):

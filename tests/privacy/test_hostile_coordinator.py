@@ -238,7 +238,8 @@ def test_the_last_request_again_gets_what_has_left_already(running: Evil) -> Non
 
 
 def test_an_envelope_for_somebody_else_is_refused(running: Evil) -> None:
-    for changes in ({"recipient": "b"}, {"federation": OTHER}, {"sender": "b"}, {"answers": OTHER}):
+    keys = ({"sender_key": OTHER}, {"recipient_key": OTHER})
+    for changes in ({"recipient": "b"}, {"federation": OTHER}, {"sender": "b"}, {"answers": OTHER}, *keys):
         assert code(running.say(running.invite(), **changes)) == "misaddressed"
     assert code(running.say(running.invite(), plan_digest=OTHER)) == "other-plan"
 
@@ -246,7 +247,7 @@ def test_an_envelope_for_somebody_else_is_refused(running: Evil) -> None:
 def test_an_envelope_by_another_key_gets_no_answer(running: Evil) -> None:
     frame = encode(running.invite())
     plan, number = subject(frame)
-    envelope = Envelope(running.federation, plan, number, 999, 0, COORDINATOR, SITE, frame)
+    envelope = Envelope(running.federation, plan, number, 999, 0, COORDINATOR, SITE, frame, **running.keys)
     assert running.send(seal(envelope, new_identity())) is None
 
 

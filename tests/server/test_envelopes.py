@@ -80,7 +80,8 @@ def test_each_site_has_its_own_envelope_and_each_exchange_its_own_number(wire, s
         ask(transport, "north", "south")
         for site, data in wire.sent[-1].items():
             said = open_envelope(data).checked(public("coordinator"))
-            assert said == Envelope(FEDERATION, PLAN, 3, number, 0, "coordinator", site, ORDER)
+            keys = {"sender_key": public("coordinator"), "recipient_key": PUBLICS[site]}
+            assert said == Envelope(FEDERATION, PLAN, 3, number, 0, "coordinator", site, ORDER, **keys)
 
 
 def test_an_order_that_names_no_round_is_about_round_zero(wire, sequences):

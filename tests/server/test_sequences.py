@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import server.sequences
+from common.envelope import LARGEST_STEP
 from common.errors import IntegrityError
 from server.sequences import BLOCK, LARGEST_CLAIM, Place, Sequences
 
@@ -119,6 +120,18 @@ def test_a_lie_costs_nobody_else_and_cannot_use_the_numbers_up(sequences):
     assert sequences.take([NORTH]) == {NORTH: Place(1, 0)}
     assert sequences.learn(NORTH, LARGEST_CLAIM)
     assert sequences.take([NORTH, SOUTH]) == {NORTH: Place(LARGEST_CLAIM + 1, LARGEST_CLAIM), SOUTH: Place(1, 0)}
+
+
+def test_to_a_silent_site_numbers_stay_within_what_it_accepts_until_it_answers(sequences, tmp_path):
+    """Whichever of so many orders the site has seen, it takes the next one."""
+    assert sequences.learn(NORTH, 5)
+    sequences._used[NORTH] = 5 + LARGEST_STEP - 1
+    for _ in range(2):
+        for _ in range(2):
+            assert sequences.take([NORTH])[NORTH] == Place(5 + LARGEST_STEP, 5)
+        sequences = reopened(tmp_path)
+    assert not sequences.learn(NORTH, 5 + LARGEST_STEP)
+    assert sequences.take([NORTH])[NORTH] == Place(6 + LARGEST_STEP, 5 + LARGEST_STEP)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -19,10 +19,6 @@ from tests.vectors.wire.make import PLAN, REFUSAL_FIELDS, canonical, counting, f
 FEDERATION = "fedcba9876543210" * 4
 OTHER = "0f" * 32
 ORDER, REFUSAL = frame(), frame(header(REFUSAL_FIELDS, []), b"", kind=3)
-REQUEST = {
-    "federation": FEDERATION, "plan_digest": PLAN, "round_number": 3, "sequence": 7, "acknowledged": 0,
-    "sender": "coordinator", "recipient": "north", "answers": "",
-}  # fmt: skip
 
 
 def secret(name):
@@ -36,6 +32,13 @@ def sign(name, text):
 
 def public(name):
     return Ed25519PrivateKey.from_private_bytes(secret(name)).public_key().public_bytes_raw().hex()
+
+
+REQUEST = {
+    "federation": FEDERATION, "plan_digest": PLAN, "round_number": 3, "sequence": 7, "acknowledged": 0,
+    "sender": "coordinator", "sender_key": public("coordinator"), "recipient": "north",
+    "recipient_key": public("north"), "answers": "",
+}  # fmt: skip
 
 
 def content(head, body, version=1):
@@ -61,7 +64,8 @@ def envelope(signer="coordinator", body=ORDER, of=None, purpose="envelope", **ch
 
 
 REPLY = {
-    **REQUEST, "acknowledged": 7, "sender": "north", "recipient": "coordinator", "answers": name_of(REQUEST),
+    **REQUEST, "acknowledged": 7, "sender": "north", "sender_key": public("north"), "recipient": "coordinator",
+    "recipient_key": public("coordinator"), "answers": name_of(REQUEST),
 }  # fmt: skip
 
 
@@ -110,7 +114,7 @@ def of_the_fixed_parts():
             "has a header length that is too large",
         ),
         "header-over-the-limit": (
-            whole(text.ljust(513), ORDER, signed),
+            whole(text.ljust(1025), ORDER, signed),
             "has a header length that is too large",
         ),
         "trailing-byte": (envelope() + b"\0", "has more or fewer bytes than its header declares"),
@@ -133,7 +137,7 @@ def of_the_header():
         "header-empty": (spelled(b""), "has a header that is not JSON"),
         "header-not-json": (spelled(text[:-1]), "has a header that is not JSON"),
         "header-not-ascii": (spelled(text.replace(b"north", b"n\xc3\xb6rth")), "has a header that is not JSON"),
-        "header-nested-without-end": (spelled(b"[" * 512), "has a header that is not JSON"),
+        "header-nested-without-end": (spelled(b"[" * 1024), "has a header that is not JSON"),
         "header-with-infinity": (spelled(text.replace(b":7}", b":Infinity}")), "has a header that is not JSON"),
         "header-with-a-space": (spelled(text.replace(b":7}", b": 7}")), "has a header that is not canonical"),
         "header-with-a-line-end": (spelled(text + b"\n"), "has a header that is not canonical"),
@@ -180,6 +184,9 @@ def of_the_fields():
         "body-length-negative": (envelope(body_bytes=-1), f"`body_bytes` {number_or_none}"),
         "sender-empty": (envelope(sender=""), f"`sender` {site}"),
         "sender-a-list": (envelope(sender=["coordinator"]), f"`sender` {site}"),
+        "sender-key-a-list": (envelope(sender_key=[public("coordinator")]), f"`sender_key` {digits}"),
+        "recipient-key-too-short": (envelope(recipient_key=public("north")[:-1]), f"`recipient_key` {digits}"),
+        "recipient-key-empty": (envelope(recipient_key=""), f"`recipient_key` {digits}"),
         "recipient-with-a-slash": (envelope(recipient="../north"), f"`recipient` {site}"),
     }
 
@@ -210,9 +217,13 @@ def refused():
     """What the coordinator signed, and north refuses after it answered the good request 7; with the code."""
     return {
         "request-to-another-site": (envelope(recipient="south"), "misaddressed"),
+        "request-to-an-identity-before": (envelope(recipient_key=public("north before")), "misaddressed"),
+        "request-of-another-key": (envelope(sender_key=public("another coordinator")), "misaddressed"),
         "request-of-another-federation": (envelope(federation=OTHER), "misaddressed"),
         "request-in-a-sites-name": (envelope(sender="south"), "misaddressed"),
         "request-that-is-an-answer": (envelope(answers=OTHER), "misaddressed"),
+        "sequence-too-far": (envelope(sequence=7 + 2**20 + 1), "far-sequence"),
+        "largest-sequence": (envelope(sequence=2**31 - 1), "far-sequence"),
         "older-sequence": (envelope(sequence=6), "past-sequence"),
         "other-body-with-the-last-sequence": (envelope(body=ORDER[:-1] + b"x"), "past-sequence"),
         "other-plan-with-the-last-sequence": (envelope(plan_digest=OTHER), "past-sequence"),
@@ -229,6 +240,8 @@ def dropped():
         "answer-that-is-the-request": (envelope(), "bad-signature"),
         "answer-in-another-federation": (reply(federation=OTHER), "other-federation"),
         "answer-in-another-sites-name": (reply(sender="south"), "wrong-sender"),
+        "answer-of-another-key": (reply(sender_key=public("north before")), "wrong-sender"),
+        "answer-to-another-key": (reply(recipient_key=public("another coordinator")), "wrong-recipient"),
         "answer-to-another-site": (reply(recipient="south"), "wrong-recipient"),
         "answer-with-another-sequence": (reply(sequence=6, acknowledged=6), "other-sequence"),
         "answer-to-another-request": (reply(answers=name_of({**REQUEST, "round_number": 2})), "other-request"),
