@@ -19,7 +19,15 @@ from client.outbox import Outbox
 from common.audit import AuditLog
 from common.audit_events import MessageRefused, MessageRepeated, Refused, RollbackDetected, RunEnded
 from common.envelope import Envelope, open_envelope
-from common.errors import BudgetError, CloisterError, ConfigError, IntegrityError, RefusedError, RollbackError
+from common.errors import (
+    BudgetError,
+    CloisterError,
+    ConfigError,
+    IntegrityError,
+    RefusedError,
+    RollbackError,
+    TryAgainError,
+)
 from common.fields import RefusalCode
 from common.messages import Message, Refusal, RoundOrder
 from common.secagg.messages import MaskedOrder, RevealRequest, SessionInvite, SessionRoster, SurvivorSet
@@ -111,6 +119,8 @@ class Site:
 
         Raises:
             IntegrityError: When this site's own files are damaged; nothing was released.
+            TryAgainError: When another process holds one of them for long; nothing was released, and the same request
+                may come again.
             OSError: When this site's disk fails; nothing was released.
         """
         try:
@@ -232,12 +242,12 @@ class Site:
         self._forget_nodes()
         try:
             self._nodes[signed.digest] = self.open_node(signed, base, partial(self._admit, signed))
-        except (RefusedError, BudgetError, RollbackError):
+        except (RefusedError, BudgetError, RollbackError, TryAgainError):
             raise
         except CloisterError as error:
             raise RequestRefusedError("not-ready", error.message) from None
-        except (MemoryError, OverflowError, RuntimeError) as error:
-            # An approved plan may be too large for this machine; what torch says about it may hold anything.
+        except (MemoryError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            # A plan may be too large for this machine, or its base unfit; what torch says about it may hold anything.
             kind = type(error).__name__
             raise RequestRefusedError("not-ready", f"the plan's model does not fit this machine ({kind})") from None
 

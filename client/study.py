@@ -19,6 +19,7 @@ from client.standing import Witness
 from client.training.choice import build_trainer
 from client.training.dp_step import TrainingSet
 from client.training.self_test import check_gradients
+from common.adapters.fitness import refuse_unfit_architecture
 from common.audit_events import MessageOut
 from common.base_model import load_base
 from common.errors import DataError, IntegrityError, Problem
@@ -76,8 +77,11 @@ def open_study(parts: StudyParts) -> SiteNode:
         Books come first: a run whose book or session was lost, damaged or put back never gets as far as a record. The
         per-record gradients of this very model agreed with a plain loop. Only then is it asked whether the site takes
         part in a plan of so many trained values, and only after that is a record read; what goes wrong before costs
-        nothing. Whether this raises does not depend on what a record says: a coordinator that chooses the plan's labels
-        would otherwise learn from a refusal whether somebody has one that the plan leaves out.
+        nothing. The base has an architecture that keeps records apart, an embedding for every id of its tokenizer, and
+        positions for the plan's longest text; a record that it fails on all the same adds nothing.
+
+        Whether this raises does not depend on what a record says: a coordinator that chooses the plan's labels would
+        otherwise learn from a refusal whether somebody has one that the plan leaves out.
 
     Edge cases:
         Rows that do not fit the plan add nothing, and a site without any that fits sends noise alone. A warning in this
@@ -125,6 +129,7 @@ def _open_model(parts: StudyParts) -> TrainableModel:
         raise IntegrityError(
             f"base model {parts.plan.base.name} changed while it was loaded", hint="keep others out of its folder"
         )
+    refuse_unfit_architecture(base.encoder, parts.plan.adapter)
     return TrainableModel(base, parts.plan, parts.config.compute)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
-from common.base_files import FEATURE_MAP_NAME, identify_base
+from common.base_config import EncoderShape, read_encoder_shape
+from common.base_files import FEATURE_MAP_NAME, check_index, identify_base
+from common.base_tokenizer import check_ids, load_tokenizer
 from common.compute import ComputeConfig
 from common.errors import ConfigError, IntegrityError
 from common.plan import BaseIdentity
@@ -24,12 +25,22 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded base: a frozen encoder, its tokenizer, and what it is called."""
+    """A loaded base.
+
+    Attributes:
+        identity: What it is called, and its files' hashes.
+        encoder: Frozen.
+        tokenizer: Gives no id without an embedding.
+        hidden_size: H.
+        positions: So many tokens a text may have.
+        feature_map: What pooled features go through; None leaves them as they are.
+    """
 
     identity: BaseIdentity
     encoder: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerFast
     hidden_size: int
+    positions: int
     feature_map: FeatureMap | None = None
 
 
@@ -42,27 +53,33 @@ def load_base(folder: Path, name: str, compute: ComputeConfig) -> Base:
     """Load an encoder and its tokenizer, frozen, with dropout at 0.
 
     Guarantees:
-        Nothing is fetched from a network and no code from the folder is run. Only safetensors weights are read.
+        Nothing is fetched from a network and no code from the folder is run. Only safetensors weights are read, and no
+        file outside the folder (`read_encoder_shape`, `load_tokenizer`, `check_index`). The architecture is one that
+        keeps records apart, and the tokenizer takes every text.
 
     Raises:
-        ConfigError: When the folder's architecture or tokenizer is unknown to the installed transformers.
+        ConfigError: When the folder's architecture or tokenizer is none that a base may have.
         IntegrityError: When the weights are damaged.
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    identity = identify_base(folder, name)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        encoder = _load_encoder(folder, _without_dropout(config))
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        check_index(folder, identity)
+        shape = read_encoder_shape(folder)
+        tokenizer = load_tokenizer(folder)
+        check_ids(tokenizer, shape.config.vocab_size)
+        encoder = _load_encoder(folder, shape)
+        feature_map = _feature_map(folder, compute)
     except SafetensorError:
         raise IntegrityError(f"weights of base model {name} are damaged", hint="copy the folder again") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise ConfigError(
             f"base model {name} cannot be loaded: {type(error).__name__}",
-            hint="it must be a Hugging Face encoder folder with config.json, *.safetensors and a tokenizer",
+            hint="it must be a Hugging Face encoder folder with config.json, *.safetensors and tokenizer.json",
         ) from error
     encoder.requires_grad_(False).to(torch_dtype(compute)).to(compute.device)
-    return Base(identify_base(folder, name), encoder, tokenizer, int(config.hidden_size), _feature_map(folder, compute))
+    return Base(identity, encoder, tokenizer, int(shape.config.hidden_size), shape.positions, feature_map)
 
 
 def _feature_map(folder: Path, compute: ComputeConfig) -> FeatureMap | None:
@@ -74,26 +91,17 @@ def _feature_map(folder: Path, compute: ComputeConfig) -> FeatureMap | None:
     return FeatureMap(tensors["mean"], tensors["matrix"])
 
 
-def _load_encoder(folder: Path, config: Any) -> nn.Module:  # noqa: ANN401 - as below
-    settings = {
-        "config": config,
-        "local_files_only": True,
-        "use_safetensors": True,
-        "trust_remote_code": False,
+def _load_encoder(folder: Path, shape: EncoderShape) -> nn.Module:
+    # Ours is mean pooling; an unused pooler may even be missing in the file and would then start at random.
+    pooler = {"add_pooling_layer": False} if shape.architecture.has_pooler else {}
+    encoder: nn.Module = shape.architecture.model.from_pretrained(
+        folder,
+        config=shape.config,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
         # On short texts the backward pass of torch's fused attention takes twice as long as plain matrix products.
-        "attn_implementation": "eager",
-    }
-    try:
-        # Ours is mean pooling; an unused pooler may even be missing in the file and would then start at random.
-        encoder: nn.Module = AutoModel.from_pretrained(folder, add_pooling_layer=False, **settings)
-    except TypeError:
-        encoder = AutoModel.from_pretrained(folder, **settings)  # an architecture that has no such choice
+        attn_implementation="eager",
+        **pooler,
+    )
     return encoder
-
-
-def _without_dropout(config: Any) -> Any:  # noqa: ANN401 - transformers' configs share no useful type
-    """Set every dropout rate to 0: noise and clipping already regularise, and its random numbers are slow."""
-    for key, value in vars(config).items():
-        if "dropout" in key and isinstance(value, float):
-            setattr(config, key, 0.0)
-    return config

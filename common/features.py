@@ -32,6 +32,14 @@ class Batch:
     values: torch.Tensor
     mask: torch.Tensor
 
+    def alone(self, index: int) -> Batch:
+        """One row at its own place in a batch of the same shape, with filling everywhere else."""
+        place = int(self.places[index])
+        values, mask = torch.zeros_like(self.values), torch.zeros_like(self.mask)
+        values[place], mask[place] = self.values[place], self.mask[place]
+        mask[:, 0] |= mask.sum(dim=1) == 0
+        return Batch(self.rows[index : index + 1], self.places[index : index + 1], values, mask)
+
 
 @dataclass(frozen=True, repr=False)
 class Features:

@@ -6,7 +6,7 @@ differs between them is a vector (`load`) or their own features (`prepare`). The
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 import torch
 from peft import PeftModel
 
@@ -23,10 +24,15 @@ from common.adapters.lora import attach, plain_name
 from common.adapters.vector import Vector, VectorSpec
 from common.base_model import Base, torch_dtype
 from common.compute import ComputeConfig
-from common.features import Batch, Features, Rows, text_keys
+from common.errors import ConfigError
+from common.features import Batch, Features, Rows
 from common.frozen_prefix import cut_encoder
 from common.plan import PlanSections
+from common.row_failures import surviving
 from common.tasks.text_classification import EncoderPart, MeanPoolClassifier, Pooling
+from common.token_ids import TextReader
+
+_log = structlog.get_logger()
 
 Stage = Literal["head", "full"]
 HEAD_NAMES = ("head.weight", "head.bias")
@@ -34,10 +40,17 @@ HEAD_NAMES = ("head.weight", "head.bias")
 
 @dataclass(frozen=True, repr=False)
 class Prepared:
-    """A party's texts as the model wants them: `hidden` for the full stage, `pooled` for the head stage."""
+    """A party's texts as the model wants them.
+
+    Attributes:
+        hidden: For the full stage.
+        pooled: For the head stage.
+        lost: Rows on which the base failed, shape `[N]`; they are to add nothing, and their features mean nothing.
+    """
 
     hidden: Features | None
     pooled: Features | None
+    lost: npt.NDArray[np.bool_]
 
     def at(self, stage: Stage) -> Features:
         """The features that a stage reads."""
@@ -49,7 +62,7 @@ class Prepared:
     def select(self, rows: Rows) -> Prepared:
         """The features of some rows, in the given order."""
         hidden = None if self.hidden is None else self.hidden.select(rows)
-        return Prepared(hidden, None if self.pooled is None else self.pooled.select(rows))
+        return Prepared(hidden, None if self.pooled is None else self.pooled.select(rows), self.lost[rows])
 
 
 class TrainableModel:
@@ -59,15 +72,20 @@ class TrainableModel:
         base: Loaded base; the adapter is put into its encoder.
         plan: Draft or finished plan; task, adapter, seed and rounds are used.
         compute: Speed settings.
+
+    Raises:
+        ConfigError: When plan and base do not fit.
     """
 
     def __init__(self, base: Base, plan: PlanSections, compute: ComputeConfig) -> None:
         self.plan = plan
         self.compute = compute
         self.tokenizer = base.tokenizer
+        _check_positions(base, plan.task.max_tokens)
         self._width = base.hidden_size
         self.peft: PeftModel = attach(base.encoder, plan.adapter, plan.seed)
         self._encoder = self.peft.get_base_model()
+        self._reader = TextReader(base.tokenizer, plan.task.max_tokens, _embeddings(base), compute.device)
         check_pooled(self._encoder, plan.task.pool_layers)
         self._parts = cut_encoder(self._encoder, self._cut())
         layers = tuple(layer_stack(self._encoder).layers)
@@ -165,15 +183,8 @@ class TrainableModel:
         export_adapter(self.peft, self.module.plain_head(), base_name, notes, folder)
 
     def tokenize(self, texts: Sequence[str]) -> Features:
-        """Token ids of the texts, cut at the plan's length."""
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.plan.task.max_tokens, padding=False)[
-            "input_ids"
-        ]
-        lengths = np.fromiter((len(row) for row in encoded), dtype=np.int64, count=len(encoded))
-        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-        flat = np.fromiter((token for row in encoded for token in row), dtype=np.int64, count=int(offsets[-1]))
-        keys = text_keys(flat, offsets)
-        return Features(torch.from_numpy(flat).to(self.compute.device), offsets, keys, self.plan.task.max_tokens)
+        """Token ids of the texts, cut at the plan's length; a text that the tokenizer fails on has none."""
+        return self._reader.read(texts)[0]
 
     def prepare(self, texts: Sequence[str], stages: Sequence[Stage] = ()) -> Prepared:
         """Everything about the texts that does not change during training, computed once.
@@ -181,33 +192,49 @@ class TrainableModel:
         Args:
             texts: One string a row.
             stages: The stages that will read the result; all of the plan's when empty.
+
+        Guarantees:
+            No text makes this fail: one that the base fails on is marked as lost. What the others come to is the same
+            bits as without it.
         """
-        ids, wanted = self.tokenize(texts), tuple(stages) or self.stages
-        hidden = self._below_cut(ids)
-        pooled = self._pool(hidden) if "head" in wanted else None
-        return Prepared(hidden if "full" in wanted else None, pooled)
+        wanted = tuple(stages) or self.stages
+        ids, lost = self._reader.read(texts)
+        hidden = self._below_cut(ids, lost)
+        pooled = self._pool(hidden, lost) if "head" in wanted else None
+        if lost.any():
+            _log.warning("the base fails on some texts; they add nothing", texts=int(lost.sum()))
+        return Prepared(hidden if "full" in wanted else None, pooled, lost)
 
     @torch.no_grad()
-    def _below_cut(self, ids: Features) -> Features:
-        if self._parts is None:
+    def _below_cut(self, ids: Features, lost: npt.NDArray[np.bool_]) -> Features:
+        """Outputs of the frozen layers, zero for a row that they fail on, which is marked."""
+        parts = self._parts
+        if parts is None:
             return ids
         dtype, device = torch_dtype(self.compute), self.compute.device
-        kept = torch.empty((len(ids.values), self._width), dtype=dtype, device=device)
-        for batch in self._all(ids):
-            states = self._parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
+        kept = torch.zeros((len(ids.values), self._width), dtype=dtype, device=device)
+
+        def below(batch: Batch) -> torch.Tensor:
+            states: torch.Tensor = parts.prefix(input_ids=batch.values, attention_mask=batch.mask).last_hidden_state
+            return states
+
+        for batch, states in self._computed(ids, lost, below):
             for row, place in zip(batch.rows, batch.places, strict=True):
                 start, end = ids.offsets[row], ids.offsets[row + 1]
                 kept[start:end] = states[place, : end - start]
         return Features(kept, ids.offsets, ids.keys, ids.longest)
 
     @torch.no_grad()
-    def _pool(self, hidden: Features) -> Features:
+    def _pool(self, hidden: Features, lost: npt.NDArray[np.bool_]) -> Features:
         """What the head reads of the base before any training, as rows of one token."""
         size = self.module.head.in_features
-        pooled = torch.empty((len(hidden), size), dtype=torch.float32, device=self.compute.device)
+        pooled = torch.zeros((len(hidden), size), dtype=torch.float32, device=self.compute.device)
+
+        def read(batch: Batch) -> torch.Tensor:
+            return self.module.head_inputs(batch.values, batch.mask)
+
         with self._at_start():
-            for batch in self._all(hidden):
-                inputs = self.module.head_inputs(batch.values, batch.mask)
+            for batch, inputs in self._computed(hidden, lost, read):
                 pooled[torch.from_numpy(batch.rows)] = inputs[torch.from_numpy(batch.places)]
         return Features(pooled, np.arange(len(hidden) + 1), hidden.keys)
 
@@ -221,8 +248,16 @@ class TrainableModel:
         finally:
             self.load(now, basis)
 
-    def _all(self, features: Features) -> Iterator[Batch]:
-        return features.batches(np.arange(len(features)), self.compute.tokens_per_batch)
+    def _computed(
+        self, features: Features, lost: npt.NDArray[np.bool_], compute: Callable[[Batch], torch.Tensor]
+    ) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """What rows compute to that are not lost, in batches of public shapes; those that fail are lost from now on."""
+        failed = ~lost
+        for batch in features.batches(np.flatnonzero(~lost), self.compute.tokens_per_batch):
+            for part, output in surviving(batch, compute):
+                yield part, output
+                failed[part.rows] = False
+        lost |= failed
 
     @torch.no_grad()
     def logits(self, features: Features, stage: Stage, rows: Rows | None = None) -> Vector:
@@ -233,3 +268,20 @@ class TrainableModel:
             logits = self.module(batch.values, batch.mask, pooled=stage == "head")
             result[batch.rows] = logits[torch.from_numpy(batch.places)].cpu().numpy()
         return result[chosen]
+
+
+def _check_positions(base: Base, max_tokens: int) -> None:
+    """Refuse a plan whose longest text the base has no positions for: it would fail on long texts alone.
+
+    Raises:
+        ConfigError: When it has fewer.
+    """
+    if max_tokens > base.positions:
+        raise ConfigError(
+            f"task.max_tokens must be at most the base's {base.positions} positions (found {max_tokens})",
+            hint="lower task.max_tokens",
+        )
+
+
+def _embeddings(base: Base) -> int:
+    return int(base.encoder.config.vocab_size)  # type: ignore[union-attr,arg-type]

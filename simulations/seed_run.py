@@ -161,7 +161,9 @@ class SeedRun:
         starts = np.cumsum([0, *(data.unit_count for data in sets)])
         return TrainingSet(
             Prepared(
-                _features([data.prepared.hidden for data in sets]), _features([data.prepared.pooled for data in sets])
+                _features([data.prepared.hidden for data in sets]),
+                _features([data.prepared.pooled for data in sets]),
+                np.concatenate([data.prepared.lost for data in sets]),
             ),
             np.concatenate([data.labels for data in sets]),
             np.concatenate([data.units + start for data, start in zip(sets, starts, strict=False)]),

@@ -67,7 +67,7 @@ def _small_base() -> Base:
     encoder = BertModel(config, add_pooling_layer=False)
     _fill(encoder)
     encoder.requires_grad_(requires_grad=False)
-    return Base(_identity(), encoder, _tokenizer(), _WIDTH)
+    return Base(_identity(), encoder, _tokenizer(), _WIDTH, config.max_position_embeddings)
 
 
 @torch.no_grad()

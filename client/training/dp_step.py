@@ -14,11 +14,12 @@ from client.training.clipping import clip_to_grid
 from client.training.noise import rounded_gaussian
 from client.training.per_example import PerExampleGradients
 from client.training.skellam import skellam
-from common.features import Features
+from common.features import Batch, Features
 from common.plan import Unit
 from common.privacy.plan import PrivacyPlan
 from common.randomness import RandomSource
 from common.records.records import Records
+from common.row_failures import surviving
 from common.secagg.fixed_point import clamp
 from common.trainable import Prepared, Stage, TrainableModel
 
@@ -56,8 +57,9 @@ class DpStep:
         result is exactly `PrivacyPlan.decode` of an integer vector: clipped sum plus rounded Gaussian noise.
 
     Edge cases:
-        An empty draw gives noise alone. A unit with a non-finite gradient counts as zero. An error part of the way
-        leaves nothing behind that a later step could see.
+        An empty draw gives noise alone. A unit with a non-finite gradient counts as zero, and so does one with a record
+        on which the model fails; a record that was lost when it was prepared counts as zero itself. So a failure is
+        never an answer: what leaves is the sum of the others and the noise, as if that unit had not been drawn.
 
     Args:
         plan: Constants of the mechanism.
@@ -124,14 +126,20 @@ class DpStep:
     def _row_gradients(
         self, rows: npt.NDArray[np.int64], gradients: PerExampleGradients, stage: Stage
     ) -> npt.NDArray[np.float32]:
-        """One gradient a row, in the rows' order, shape `[R, d]`."""
+        """One gradient a row, in the rows' order, shape `[R, d]`; 0 where a row was lost, NaN where the model fails."""
         parameters = self._model.parameters(stage)
         order = {int(row): index for index, row in enumerate(rows)}
-        by_row = np.empty((len(rows), sum(tensor.numel() for tensor in parameters)), dtype=np.float32)
-        for batch in self._features(stage).batches(rows, self._model.compute.tokens_per_batch):
+        by_row = np.full((len(rows), sum(tensor.numel() for tensor in parameters)), np.nan, dtype=np.float32)
+        lost = self._data.prepared.lost[rows]
+        by_row[lost] = 0
+
+        def differentiate(batch: Batch) -> torch.Tensor:
             labels = torch.from_numpy(self._data.labels[batch.rows]).to(self._model.compute.device)
-            parts = gradients(batch, labels, parameters, pooled=stage == "head")
-            by_row[[order[int(row)] for row in batch.rows]] = parts.cpu().numpy()
+            return gradients(batch, labels, parameters, pooled=stage == "head").cpu()
+
+        for batch in self._features(stage).batches(rows[~lost], self._model.compute.tokens_per_batch):
+            for part, values in surviving(batch, differentiate):
+                by_row[[order[int(row)] for row in part.rows]] = values.numpy()
         return by_row
 
     def _chunks(self, drawn: npt.NDArray[np.int64], most_rows: int) -> list[npt.NDArray[np.int64]]:

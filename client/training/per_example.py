@@ -63,6 +63,13 @@ class PerExampleGradients:
 
     def _clear(self) -> None:
         self._wrapped.zero_grad(set_to_none=True)
+        for layer in self._wrapped.modules():  # what a forward pass that failed half way has left with the hooks
+            for name in ("activations", "max_batch_len"):
+                if hasattr(layer, name):
+                    delattr(layer, name)
+        for tensor in self._wrapped.parameters():
+            if hasattr(tensor, "_forward_counter"):
+                tensor._forward_counter = 0  # noqa: SLF001 - Opacus has no other way to forget it
 
 
 def _grad_sample(tensor: torch.Tensor, rows: int) -> torch.Tensor:

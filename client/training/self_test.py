@@ -1,6 +1,8 @@
-"""Before the first step: do the hooks give the right gradients for this very model?"""
+"""Before the first step: does this very model give the right gradients, and keep the records of a batch apart?"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ _LENGTHS = (3, 9, 6)
 
 
 def check_gradients(model: TrainableModel) -> float:
-    """Compare per-record gradients by hooks with a plain loop on made-up records of different lengths.
+    """Compare per-record gradients by hooks with a plain loop, and records alone with records among others.
+
+    The records are made up: of different lengths for the gradients, and up to the plan's longest for the others, so
+    that a base which fails on long texts fails here, before a record is read.
 
     The trained values are moved off their start for the comparison, since where B is zero a wrong gradient of A would
     look right; they are put back afterwards.
@@ -26,8 +31,11 @@ def check_gradients(model: TrainableModel) -> float:
         The largest relative error of a record's gradient.
 
     Raises:
-        IntegrityError: When it is above 1e-3 in float32, or 0.15 in bfloat16, whose rounding alone gives a few percent.
+        IntegrityError: When it is above 1e-3 in float32, or 0.15 in bfloat16, whose rounding alone gives a few percent;
+            or when the base fails on a made-up text, or a text comes to other bits where others are beside it.
     """
+    for stage in model.stages:
+        check_apart(model, stage)
     before, basis = model.read(), model.basis()
     generator = public_generator(0, "gradient self-test")
     try:
@@ -44,11 +52,33 @@ def check_gradients(model: TrainableModel) -> float:
     return error
 
 
-def _made_up_batch(model: TrainableModel, stage: Stage, generator: np.random.Generator) -> Batch:
+def check_apart(model: TrainableModel, stage: Stage) -> None:
+    """Prepare made-up records alone and among others, at the same places, and compare them bit for bit.
+
+    Raises:
+        IntegrityError: When the base fails on one, or they differ.
+    """
+    longest = model.plan.task.max_tokens
+    texts = _made_up_texts(model, [*_LENGTHS, longest, 2 * longest] * 3, public_generator(0, "records apart"))
+    among = model.prepare(texts, stages=(stage,))
+    if among.lost.any():
+        raise IntegrityError("the base model fails on plain texts", hint="do not use this base")
+    for row, text in enumerate(texts):
+        beside = among.at(stage).select(np.array([row])).values
+        if not torch.equal(model.prepare([text], stages=(stage,)).at(stage).values, beside):
+            raise IntegrityError(
+                "what this model makes of a record depends on the records beside it",
+                hint="do not train with it: one patient would change what all others add",
+            )
+
+
+def _made_up_texts(model: TrainableModel, lengths: Sequence[int], generator: np.random.Generator) -> list[str]:
     limit = min(int(model.tokenizer.vocab_size), 1000)
-    texts = [
-        " ".join(model.tokenizer.convert_ids_to_tokens(generator.integers(5, limit, n).tolist())) for n in _LENGTHS
-    ]
+    return [" ".join(model.tokenizer.convert_ids_to_tokens(generator.integers(5, limit, n).tolist())) for n in lengths]
+
+
+def _made_up_batch(model: TrainableModel, stage: Stage, generator: np.random.Generator) -> Batch:
+    texts = _made_up_texts(model, _LENGTHS, generator)
     features = model.prepare(texts, stages=(stage,)).at(stage)
     return next(features.compact_batches(np.arange(len(_LENGTHS)), 1 << 30))
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.adapters.layers import adapted_layers, layer_stack
 from common.adapters.lora import missing_targets
-from common.errors import ConfigError
+from common.errors import ConfigError, Problem
 from common.findings import Finding
 from common.plan import AdapterConfig
 
@@ -27,6 +27,18 @@ def check_architecture(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Find
     ]
     found += list(_mixing_layers(encoder))
     return tuple(found)
+
+
+def refuse_unfit_architecture(encoder: nn.Module, adapter: AdapterConfig) -> None:
+    """Stop a site before it trains what a coordinator's check would have refused.
+
+    Raises:
+        ConfigError: With one problem a failed finding.
+    """
+    failed = [finding for finding in check_architecture(encoder, adapter) if finding.level == "fail"]
+    if failed:
+        problems = tuple(Problem(finding.subject, finding.sentence, hint=finding.mend) for finding in failed)
+        raise ConfigError(f"the plan does not fit its base model: {failed[0].sentence}", problems, failed[0].mend)
 
 
 def _layers(layers: range, count: int) -> Finding:

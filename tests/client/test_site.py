@@ -311,6 +311,9 @@ def test_the_end_of_another_run_leaves_this_one_in_memory(play, opener, signed):
         IntegrityError("y"),
         MemoryError(SECRET),
         RuntimeError(SECRET),
+        IndexError(SECRET),
+        TypeError(SECRET),
+        ValueError(SECRET),
     ],
 )
 def test_a_study_that_cannot_be_opened_is_refused_without_a_word_and_tried_again(play, opener, signed, error):

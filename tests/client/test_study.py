@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 import client.study
 from client.study import StudyParts, open_study
 from common.columns import DataColumns
-from common.errors import BudgetError, DataError, IntegrityError, RollbackError
+from common.errors import BudgetError, ConfigError, DataError, IntegrityError, RollbackError
 from common.findings import Finding
 from common.records.sources import Reading
 from tests.client.small_plan import small_plan
 
 PLAN = small_plan()
-ORDER = ["book", "base", "gradients", "admit", "records", "node"]
+ORDER = ["book", "base", "architecture", "gradients", "admit", "records", "node"]
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def happened(monkeypatch):
     model = SimpleNamespace(spec=SimpleNamespace(dimension=7), basis_spec=SimpleNamespace(dimension=2))
     replaced = {
         "Charges": step("book"),
-        "load_base": step("base", SimpleNamespace(identity=PLAN.base)),
+        "load_base": step("base", SimpleNamespace(identity=PLAN.base, encoder=None)),
+        "refuse_unfit_architecture": step("architecture"),
         "TrainableModel": lambda *_: model,
         "check_gradients": step("gradients"),
         "read_usable_records": step("records", Reading((), 0)),
@@ -80,6 +81,7 @@ def test_records_come_last_and_after_the_site_was_asked_with_d(happened, parts):
     [
         ("book", RollbackError("put back")),
         ("base", IntegrityError("damaged")),
+        ("architecture", ConfigError("mixes")),
         ("gradients", IntegrityError("wrong")),
         ("admit", BudgetError("nothing is left")),
     ],
