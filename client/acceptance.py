@@ -10,6 +10,7 @@ from client.config import SiteConfig
 from client.enrolment import Pinned
 from client.home import SiteHome
 from client.ledger.ledger import Ledger
+from client.spending_notes import SpendingNotes
 from client.verdict import Verdict, find_locally, judge
 from common.audit import AuditLog
 from common.audit_events import PlanSeen, Refused, Reserved
@@ -61,8 +62,12 @@ class Acceptance:
     identity: Ed25519PrivateKey
     ledger: Ledger
     audit: AuditLog
+    spendings: SpendingNotes = field(init=False)
     _plans: dict[str, SignedPlan] = field(default_factory=dict)
     _local_bases: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spendings", SpendingNotes(self.audit))
 
     def read(self, document: bytes) -> SignedPlan:
         """A signed plan; nothing is kept.
@@ -137,11 +142,13 @@ class Acceptance:
         return signed
 
     def reserve(self, signed: SignedPlan) -> None:
-        """Set a plan's full cost aside, once.
+        """Set a plan's full cost aside, once; what the audit log did not take the last time is written there first.
 
         Raises:
             BudgetError: When not enough is left.
+            TryAgainError, OSError: When a book cannot be written now; to be called again.
         """
+        self.spendings.settle()
         plan, dataset = signed.plan, self.config.data.dataset
         is_new = self.ledger.reservation(signed.digest) is None
         made = self.ledger.reserve(
@@ -149,7 +156,7 @@ class Acceptance:
         )
         if is_new:
             cost = round(made.cost + 0.5 * 10**-_COST_DIGITS, _COST_DIGITS)
-            self.audit.record(
+            self.spendings.note(
                 Reserved(plan=signed.digest, dataset=dataset, unit=made.unit, rounds=made.rounds, cost=cost)
             )
 

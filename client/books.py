@@ -14,7 +14,7 @@ from client.ledger.anchor import host_identifier
 from client.ledger.check import LedgerView, read_ledger
 from client.ledger.recovery import create_ledger
 from client.ledger.rows import new_row
-from client.ledger.rules import budget_entry
+from client.ledger.rules import budget_entry, refuse_renamed
 from client.ledger.state import Balance, Budget, LedgerState, Quote, Reservation
 from common.audit import AuditLog
 from common.audit_events import AdminCommand
@@ -60,6 +60,10 @@ class LedgerOutlook:
         """What was set aside for a plan that can still go on."""
         return self.state.reservation(plan_digest)
 
+    def is_closed(self, plan_digest: str) -> bool:
+        """Whether a plan is from before a recovery."""
+        return plan_digest in self.state.closed
+
     def quote(self, dataset: str, mechanism: PrivacyPlan) -> Quote:
         """What a mechanism would cost."""
         return self.state.quote(dataset, mechanism)
@@ -78,11 +82,13 @@ def look_at_ledger(home: SiteHome, identity: Ed25519PrivateKey, budgets: tuple[B
         budgets: What site.toml allows.
 
     Raises:
-        ConfigError: When a budget is out of range, or has another order than it was created with.
+        ConfigError: When a budget is out of range, has another order than it was created with, or is for a data set
+            under another name than what was charged.
         IntegrityError, RollbackError, TryAgainError: As `client.ledger.check.read_ledger`.
     """
     view = read_ledger(home.ledger, home.ledger_anchor, public_name(identity), host_identifier(home.keys))
     now, rows, state = datetime.now(UTC), list(view.rows), view.state
+    refuse_renamed(state, budgets)
     for budget in budgets:
         entry = budget_entry(state, budget)
         if entry is not None:

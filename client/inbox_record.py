@@ -74,8 +74,8 @@ class InboxRecord:
         must_exist: Set when the site has taken part before, so that a missing record is a lost one.
 
     Raises:
-        IntegrityError: When the record is damaged, lost, or belongs to another federation or site. It is never begun
-            anew.
+        IntegrityError: When the record is damaged, lost, or belongs to another federation or site, or the reply that it
+            tells of is damaged or lost. It is never begun anew.
     """
 
     def __init__(self, path: Path, federation: str, site: str, *, must_exist: bool = False) -> None:
@@ -85,6 +85,7 @@ class InboxRecord:
         self._site = site
         if path.exists():
             self._entry = self._read()
+            self._refuse_without_reply()
         elif must_exist:
             raise self._unfit("is missing")
         else:
@@ -147,6 +148,16 @@ class InboxRecord:
                 hint="this request has no answer any more; the site goes on with the coordinator's next one",
             )
         return reply
+
+    def _refuse_without_reply(self) -> None:
+        """The reply was on disk before the record told of it: somebody took it away, or only one of them is older."""
+        try:
+            self.kept_reply()
+        except IntegrityError:
+            # A node that answers at this very moment changes both, one after the other; then this look says nothing.
+            if self._read() == self._entry:
+                raise self._unfit(f"tells of a reply that {self._reply_path.name} does not hold") from None
+            self._entry = self._read()
 
     def _check_unchanged(self) -> None:
         """Another process with this record would give a second reply to one request: refuse as soon as it shows."""

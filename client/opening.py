@@ -20,7 +20,7 @@ from client.keys import site_identity
 from client.ledger.anchor import host_identifier
 from client.ledger.ledger import Ledger, open_ledger
 from client.ledger.witness import LedgerWitness
-from client.rollback import check_books, record_missing
+from client.rollback import check_books, latest_moment, record_missing
 from client.site import Admit, Node, OpenNode, Site
 from client.status import StatusBoard
 from common.audit import AuditLog, read_audit
@@ -108,6 +108,7 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
         )
         entries = read_audit(home.audit, home.audit_anchor, public_name(identity)).entries
         record_missing(audit, check_books(entries, ledger.entries(), inbox.last_reply))
+        ledger.has_seen(latest_moment(entries))
         acceptance = Acceptance(home, config, pinned, identity, ledger, audit)
         site = Site(
             config.name,
@@ -150,7 +151,7 @@ def _nodes(home: SiteHome, acceptance: Acceptance, board: StatusBoard, make_sour
         folder = base.find()
         if folder is None:
             raise ConfigError("the plan's base model is not here", hint="the coordinator hands it out")
-        witness = LedgerWitness(acceptance.ledger, acceptance.audit, signed.digest)
+        witness = LedgerWitness(acceptance.ledger, acceptance.spendings, signed.digest)
         parts = StudyParts(
             plan=signed.plan,
             config=acceptance.config,

@@ -73,7 +73,7 @@ class Desk:
             after = replace(account, costs=(*account.costs, quote.cost)).balance((dataset, unit))
         return Review(
             signed=signed,
-            verdict=self._verdict(signed),
+            verdict=judge(signed, self.home, self.config, self.identity, books),
             epsilon=_epsilon(signed),
             quote=quote,
             before=before,
@@ -82,12 +82,6 @@ class Desk:
             last_round=books.state.committed(digest).last_round,
             approval=read_approval(self.home, digest),
         )
-
-    def _verdict(self, signed: SignedPlan) -> Verdict:
-        verdict = judge(signed, self.home, self.config, self.identity, self.books)
-        if signed.digest in self.books.state.closed:  # from before a recovery: the ledger never takes it up again
-            return replace(verdict, state="refused", over_budget=True)
-        return verdict
 
     def plans(self) -> tuple[SignedPlan, ...]:
         """Every plan that was offered or reviewed here, newest first."""

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from client.ledger.rows import Committed, Recovered, Reserved, Row
+from client.ledger.state import LONG_AGO
 from common.audit import AuditEntry, AuditLog
 from common.audit_events import AuditEvent, MessageOut, RoundCharged
 from common.audit_events import Recovered as AuditRecovered
@@ -27,7 +28,6 @@ from common.errors import IntegrityError, RollbackError
 
 _HINT = "put the newest copy of all files back, or `cloister-site recover` writes down that it is lost"
 _COST_DIGITS = 6
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,12 @@ def check_books(entries: Sequence[AuditEntry], rows: Sequence[Row], kept_reply: 
         last reply that the inbox keeps was recorded as a message out.
 
     Edge cases:
-        The ledger's last reservation or round may lack its line in the audit log, as a kill leaves it: then the event
-        comes back, to be recorded. What lies before a written recovery of either book is not compared. A kept reply
-        that is lost or damaged says nothing here.
+        What came first is told by the order of the entries alone: a clock may have been anywhere. The ledger's last
+        reservation or round may lack its line in the audit log, as a kill leaves it: then the event comes back, to be
+        recorded. What lies before a written recovery is not compared: in the audit log what is above
+        its last line about a recovery of the ledger, in the ledger what is above its own entry about that. A recovery
+        that was killed before the audit log had its line is done again. A kept reply that is lost or damaged says
+        nothing here: `client.inbox_record` refuses it.
 
     Args:
         entries: The audit log, found whole.
@@ -61,7 +64,7 @@ def check_books(entries: Sequence[AuditEntry], rows: Sequence[Row], kept_reply: 
     Raises:
         RollbackError: When one of them is older than another.
     """
-    told = _told(entries, since=_ledger_recovery(rows))
+    told = _told(_since_recovery(entries))
     if not told <= {spending for row in rows if (spending := _spending(row)) is not None}:
         raise RollbackError("the ledger lacks what the audit log tells of: an older copy was put back", hint=_HINT)
     _check_reply(entries, kept_reply)
@@ -76,8 +79,9 @@ def record_missing(audit: AuditLog, events: Iterable[AuditEvent]) -> None:
 
 def _missing(entries: Sequence[AuditEntry], rows: Sequence[Row]) -> tuple[AuditEvent, ...]:
     """The event of the ledger's last spending, where the audit log lacks it; more than that no kill leaves."""
-    told, begun = _told(entries, since=_LONG_AGO), _audit_recovery(entries)
-    spent = [row for row in rows if _spending(row) is not None and row.when > begun]
+    told = _told(entries)
+    recovered = max((row.sequence for row in rows if isinstance(row.meaning, Recovered)), default=0)
+    spent = [row for row in rows if _spending(row) is not None and row.sequence > recovered]
     lacking = [row for row in spent if _spending(row) not in told]
     if not lacking:
         return ()
@@ -99,13 +103,32 @@ def _event(row: Row) -> AuditEvent:
             raise IntegrityError(f"entry {row.sequence} of the ledger spends nothing")
 
 
-def _told(entries: Iterable[AuditEntry], since: datetime) -> set[_Spending]:
+def latest_moment(entries: Sequence[AuditEntry]) -> datetime:
+    """The latest time in the audit log since the last recovery, which forgives a clock that once ran ahead.
+
+    Args:
+        entries: The audit log, found whole.
+    """
+    return max((datetime.fromisoformat(entry.time) for entry in _since_recovery(entries)), default=LONG_AGO)
+
+
+def _since_recovery(entries: Sequence[AuditEntry]) -> Sequence[AuditEntry]:
+    """From the last line about a recovery of the ledger on; all lines where there is none."""
+    lines = [place for place, entry in enumerate(entries) if _is_recovery(entry, "ledger")]
+    return entries[lines[-1] :] if lines else entries
+
+
+def _is_recovery(entry: AuditEntry, what: str) -> bool:
+    return isinstance(entry.event, AuditRecovered) and entry.event.what == what
+
+
+def _told(entries: Iterable[AuditEntry]) -> set[_Spending]:
     told = set()
     for entry in entries:
         match entry.event:
-            case AuditReserved() as event if _moment(entry) > since:
+            case AuditReserved() as event:
                 told.add(_Spending(event.plan))
-            case RoundCharged() as event if _moment(entry) > since:
+            case RoundCharged() as event:
                 told.add(_Spending(event.plan, event.round_number))
     return told
 
@@ -120,26 +143,11 @@ def _spending(row: Row) -> _Spending | None:
             return None
 
 
-def _check_reply(entries: Iterable[AuditEntry], kept_reply: bytes | None) -> None:
-    if kept_reply is None or _audit_recovery(entries) != _LONG_AGO:
+def _check_reply(entries: Sequence[AuditEntry], kept_reply: bytes | None) -> None:
+    if kept_reply is None or any(_is_recovery(entry, "audit") for entry in entries):
         return
     digest = hashlib.sha256(open_envelope(kept_reply, len(kept_reply)).body).hexdigest()
     if all(entry.event.digest != digest for entry in entries if isinstance(entry.event, MessageOut)):
         raise RollbackError(
             "the audit log lacks the last reply that the inbox keeps: an older copy was put back", hint=_HINT
         )
-
-
-def _ledger_recovery(rows: Iterable[Row]) -> datetime:
-    """When the worst case was charged last: no older spending is missing since then."""
-    return max((row.when for row in rows if isinstance(row.meaning, Recovered)), default=_LONG_AGO)
-
-
-def _audit_recovery(entries: Iterable[AuditEntry]) -> datetime:
-    """When the log was begun anew; long ago where it never was."""
-    recovered = (entry for entry in entries if isinstance(entry.event, AuditRecovered) and entry.event.what == "audit")
-    return max((_moment(entry) for entry in recovered), default=_LONG_AGO)
-
-
-def _moment(entry: AuditEntry) -> datetime:
-    return datetime.fromisoformat(entry.time)

@@ -13,7 +13,7 @@ import structlog
 
 from client.config import NetworkConfig
 from client.status import StatusBoard
-from common.errors import AccessError, ProtocolError, RollbackError, TransportError
+from common.errors import AccessError, ProtocolError, RollbackError, TransportError, TryAgainError
 
 _log = structlog.get_logger()
 
@@ -171,7 +171,12 @@ class _Visit:
             pause = min(pause * _GROWTH, most)
 
     def _answer(self, link: Link, delivery: Delivery) -> None:
-        answer = self.site.answer(delivery.envelope)
+        try:
+            answer = self.site.answer(delivery.envelope)
+        except TryAgainError as error:
+            # Another command holds a book for long. Without an answer the coordinator asks once more.
+            _log.warning("a message is not answered", reason=error.message, hint=error.hint)
+            return
         if answer is not None:
             _reply(link, delivery, answer)
         if self.site.fatal is not None:

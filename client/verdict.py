@@ -62,6 +62,10 @@ class Books(Protocol):
         """What was set aside for a plan, if anything was."""
         ...
 
+    def is_closed(self, plan_digest: str) -> bool:
+        """Whether a plan is from before a recovery, so that it is never taken up again."""
+        ...
+
     def quote(self, dataset: str, mechanism: PrivacyPlan) -> Quote:
         """What a mechanism would cost, and whether it fits."""
         ...
@@ -109,7 +113,9 @@ def judge(  # noqa: PLR0913 - the plan, the limits, and each book that has a say
 
 
 def _fits(plan: Plan, config: SiteConfig, books: Books) -> bool:
-    """Whether the ledger has enough left, or has set the cost aside already; unknown is no."""
+    """Whether the ledger has enough left, or has set the cost aside already; unknown is no, and so is a closed plan."""
+    if books.is_closed(plan.digest):
+        return False
     if books.reservation(plan.digest) is not None:
         return True
     try:

@@ -30,7 +30,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.ledger.chain import Clock, LedgerChain, LedgerPlace
 from client.ledger.check import LedgerView, check_costs
 from client.ledger.rows import Committed, Reserved, Row, Stepped, recovery
-from client.ledger.rules import budget_entry, check_room, finite_cost, is_committed, is_reserved, is_taken
+from client.ledger.rules import (
+    budget_entry,
+    check_room,
+    finite_cost,
+    is_committed,
+    is_reserved,
+    is_taken,
+    refuse_renamed,
+)
 from client.ledger.state import LONG_AGO, Balance, Budget, Quote, Reservation
 from client.standing import Standing, Step
 from common.config import parse_config
@@ -67,7 +75,8 @@ def open_ledger(
         clock: Gives the time, with its zone.
 
     Raises:
-        ConfigError: When a budget is out of range, twice there, or has another order than it was created with.
+        ConfigError: When a budget is out of range, twice there, or has another order than it was created with, or when
+            none is for a data set that was charged.
         IntegrityError: When a file is missing, damaged, edited, of another site or another machine.
         RollbackError: When entries are missing at the end, or an older ledger or anchor was put back.
         TryAgainError: When another process has it open, or the disk does not take an entry.
@@ -210,6 +219,7 @@ class Ledger:
         keys = frozenset((budget.dataset, budget.unit) for budget in listed)
         if len(keys) < len(listed):
             raise ConfigError("a data set has two budgets for one unit", hint="keep one of them in site.toml")
+        refuse_renamed(self._chain.state, listed)
         changes = [budget_entry(self._chain.state, budget) for budget in listed]
         for entry in changes:
             if entry is not None:
@@ -246,6 +256,14 @@ class Ledger:
     def notes(self) -> tuple[str, ...]:
         """What is worth telling and harmless, such as a clock that had moved back."""
         return self._chain.state.notes
+
+    def is_closed(self, plan_digest: str) -> bool:
+        """Whether a plan is from before a recovery, so that it is never taken up again."""
+        return plan_digest in self._chain.state.closed
+
+    def has_seen(self, moment: datetime) -> None:
+        """Let `latest_time` know a moment that another book of this site has seen."""
+        self._latest = max(self._latest, moment)
 
     @property
     def latest_time(self) -> datetime:

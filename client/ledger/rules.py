@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from client.ledger.rows import BudgetSet, Committed, Reserved, Stepped
 from client.ledger.state import Budget, LedgerState
@@ -99,6 +100,24 @@ def is_taken(state: LedgerState, asked: Stepped) -> bool:
         rule = f"{asked.step!r} is not the next step of round {asked.round_number} of plan {reservation.plan_name}"
         raise RollbackError(rule, hint="ledger and the run's folder are of different times: ask for a new plan")
     return False
+
+
+def refuse_renamed(state: LedgerState, budgets: Iterable[Budget]) -> None:
+    """Refuse budgets under another data set's name, once a ledger has charged for one.
+
+    Nothing here can tell other records from the same ones under a new name, and a new name would begin a full budget
+    for the same patients. So there is no setting that allows it, and a recovery does not either: what it charges, it
+    charges under the name that was. Other patients' records belong to another home.
+
+    Raises:
+        ConfigError: When site.toml names another data set than what was charged.
+    """
+    named = {budget.dataset for budget in budgets}
+    charged = {dataset for (dataset, _), account in state.accounts.items() if account.costs}
+    if named and charged - named:
+        rule = f"site.toml calls the records {min(named)!r}, and the ledger has charged {min(charged - named)!r}"
+        hint = "put `data.dataset` back; only records of other patients may have a home, and a budget, of their own"
+        raise ConfigError(rule, hint=hint)
 
 
 def budget_entry(state: LedgerState, budget: Budget) -> BudgetSet | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from client.ledger.ledger import Ledger
+from client.spending_notes import SpendingNotes
 from client.standing import AGREED, ANSWERED, CHARGED, BookStanding, Step
-from common.audit import AuditLog
 from common.audit_events import RoundCharged
 from common.errors import RollbackError
 
@@ -23,13 +23,13 @@ class LedgerWitness:
 
     Args:
         ledger: Open for writing; the plan must be reserved in it before a round is charged.
-        audit: Told of each round that is charged.
+        spendings: Told of each round that is charged.
         plan_digest: Of the run's plan.
     """
 
-    def __init__(self, ledger: Ledger, audit: AuditLog, plan_digest: str) -> None:
+    def __init__(self, ledger: Ledger, spendings: SpendingNotes, plan_digest: str) -> None:
         self._ledger = ledger
-        self._audit = audit
+        self._spendings = spendings
         self._plan_digest = plan_digest
 
     @property
@@ -52,13 +52,14 @@ class LedgerWitness:
             )
 
     def note(self, standing: BookStanding) -> None:
-        """As `client.standing.Witness`."""
+        """As `client.standing.Witness`; what the audit log did not take the last time is written there first."""
+        self._spendings.settle()
         if standing == self._known:
             return
         number, digest = standing.round_number, standing.digest
         if standing.stage == CHARGED:
             self._ledger.commit(self._plan_digest, number, digest)
-            self._audit.record(RoundCharged(plan=self._plan_digest, round_number=number, order=digest))
+            self._spendings.note(RoundCharged(plan=self._plan_digest, round_number=number, order=digest))
         else:
             self._ledger.step(self._plan_digest, number, _STEPS[standing.stage], digest)
 

@@ -8,7 +8,7 @@ import client.verdict
 from client.acceptance import NotTakingPartError, checked_plan, keep_plan
 from client.approvals import approve, withdraw
 from common.audit_events import PlanSeen, Refused, Reserved
-from common.errors import BudgetError, IntegrityError, RefusedError
+from common.errors import BudgetError, IntegrityError, RefusedError, TryAgainError
 from common.identity import new_identity
 from common.moments import current_moment
 from common.reasons import PolicyCode
@@ -132,6 +132,26 @@ def test_a_cost_is_set_aside_once_and_before_it_is_said(play, acceptance, signed
     made = acceptance.ledger.reservation(signed.digest)
     assert (event.plan, event.rounds, event.unit) == (signed.digest, 3, "patient")
     assert made.cost <= event.cost <= made.cost + 1e-6
+
+
+def test_a_busy_log_gets_its_line_before_anything_else_is_spent(play, acceptance, signed, monkeypatch):
+    """A hospital was shut out for good at its next start once, because the line was given up."""
+
+    def busy(*_):
+        raise TryAgainError("another process holds the log")
+
+    acceptance.offer(signed)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(acceptance.audit), "record", busy)
+        for _ in range(2):
+            with pytest.raises(TryAgainError):
+                acceptance.reserve(signed)
+    assert acceptance.is_reserved(signed.digest)
+    assert play.told(Reserved) == []
+    acceptance.reserve(signed)
+    assert [event.plan for event in play.told(Reserved)] == [signed.digest]
+    play.close()
+    assert play.site.acceptance.is_reserved(signed.digest), "the site opens"
 
 
 def test_a_plan_beyond_the_budget_is_told_so_and_nothing_is_set_aside(play, acceptance, signed):

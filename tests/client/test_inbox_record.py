@@ -171,7 +171,34 @@ def test_a_kept_reply_that_is_missing_changed_or_older_is_not_sent(record, tmp_p
             record.kept_reply()
     reply.unlink()
     with pytest.raises(IntegrityError, match="is missing or damaged"):
-        reopened(tmp_path).kept_reply()
+        record.kept_reply()
+
+
+@pytest.mark.parametrize("change", [lambda reply: reply.unlink(), lambda reply: reply.write_bytes(b"older")])
+def test_a_record_without_the_reply_that_it_tells_of_is_not_opened(record, tmp_path, change):
+    record.begin(1, ONE)
+    record.keep_reply(ONE, b"one")
+    change(tmp_path / "inbox.reply")
+    with pytest.raises(IntegrityError, match=r"tells of a reply that inbox\.reply does not hold"):
+        reopened(tmp_path)
+    record.begin(2, TWO)
+    assert reopened(tmp_path).kept_reply() is None
+
+
+def test_a_look_while_the_node_answers_is_no_false_alarm(record, tmp_path, monkeypatch):
+    """The reply was replaced between the two looks of another process; the record follows."""
+    record.begin(1, ONE)
+    record.keep_reply(ONE, b"one")
+    real = InboxRecord.kept_reply
+
+    def meanwhile(self):
+        monkeypatch.setattr(InboxRecord, "kept_reply", real)
+        record.begin(2, TWO)
+        record.keep_reply(TWO, b"two")
+        raise IntegrityError("the reply is another's by now")
+
+    monkeypatch.setattr(InboxRecord, "kept_reply", meanwhile)
+    assert reopened(tmp_path).kept_reply() == b"two"
 
 
 @pytest.mark.parametrize(("federation", "site"), [("0f" * 32, SITE), (FEDERATION, "south")])

@@ -11,7 +11,7 @@ import client.service
 from client.config import NetworkConfig
 from client.service import serve
 from client.status import StatusBoard, read_status
-from common.errors import AccessError, IntegrityError, ProtocolError, RollbackError, TransportError
+from common.errors import AccessError, IntegrityError, ProtocolError, RollbackError, TransportError, TryAgainError
 
 AWAY = TransportError("127.0.0.1:9 cannot be reached", hint="check the address")
 NETWORK = NetworkConfig(least_poll_seconds=0.1, most_poll_seconds=1.0, most_reconnect_seconds=5.0)
@@ -207,6 +207,23 @@ def test_an_answer_that_is_not_taken_is_left(run, error):
     script = Script(receives=[Message(b"one"), Message(b"two")], replies=[error])
     run(script)
     assert script.heard == ["open", "connect", (b"one", b"to one"), (b"two", b"to two"), "close"]
+
+
+def test_a_busy_book_is_no_answer_and_no_end(run, naps):
+    """The coordinator asks once more, and by then the other command is done."""
+
+    class Busy(Echo):
+        held = True
+
+        def answer(self, request):
+            if self.held:
+                self.held = False
+                raise TryAgainError("another process holds the log")
+            return super().answer(request)
+
+    script = Script(receives=[Message(b"one"), Message(b"one")])
+    run(script, Busy())
+    assert script.heard == ["open", "connect", (b"one", b"to one"), "close"]
 
 
 # --- what must end one -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from common.audit_events import (
     RunEnded,
 )
 from common.envelope import open_envelope
-from common.errors import ConfigError, DataError, IntegrityError, RollbackError
+from common.errors import ConfigError, DataError, IntegrityError, RollbackError, TryAgainError
 from common.identity import new_identity
 from common.messages import RoundReply
 from common.plan import Plan
@@ -342,6 +342,18 @@ def test_one_that_shows_in_the_middle_of_a_round_does_so_too(play, opener, signe
     play.site._nodes[signed.digest].error = RollbackError("a later round was begun already")
     assert code(play.ask(order(signed))) == "rolled-back"
     assert isinstance(play.site.fatal, RollbackError)
+
+
+def test_a_book_that_is_busy_answers_nothing_and_the_request_may_come_again(play, opener, signed):
+    """An answer of `not-ready` would go on; and what the ledger has, the audit log must have before anything else."""
+    opener.errors.append(TryAgainError("another process holds the log"))
+    play.offer(signed)
+    first, second = chunks(play, signed)
+    play.ask(first)
+    request = play.request(second)
+    with pytest.raises(TryAgainError):
+        play.site.answer(request)
+    assert read_answer(play.site.answer(request)).state == "complete"
 
 
 @pytest.mark.parametrize("error", [IntegrityError("the book is damaged"), OSError(errno.ENOSPC, "No space left")])

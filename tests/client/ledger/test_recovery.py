@@ -144,7 +144,7 @@ def test_a_recovery_charges_the_worst_case_whatever_happened(site, fault):
             reserve(ledger, OTHER_PLAN)
         with pytest.raises(BudgetError):
             ledger.commit(PLAN, 2, ORDER)
-    with site.open(replace(BUDGET, epsilon=8.0)) as raised:
+    with site.open(replace(BUDGET, epsilon=8.0), replace(BUDGET, dataset="images")) as raised:
         assert raised.balance("records", "patient").left == pytest.approx(3.0)
         reserve(raised, OTHER_PLAN)
 

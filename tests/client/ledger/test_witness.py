@@ -7,6 +7,7 @@ import pytest
 
 from client.charges import Charges
 from client.ledger.witness import LedgerWitness
+from client.spending_notes import SpendingNotes
 from client.standing import ANSWERED, BookStanding, Standing
 from common.audit import AuditLog, read_audit
 from common.audit_events import RoundCharged
@@ -37,7 +38,7 @@ class Place:
         """Book, ledger and witness, as a node opens them."""
         audit = AuditLog(self.folder / "audit.jsonl", self.folder / "keys" / "audit.anchor", self.site.identity)
         with self.site.open() as ledger:
-            witness = LedgerWitness(ledger, audit, PLAN.digest)
+            witness = LedgerWitness(ledger, SpendingNotes(audit), PLAN.digest)
             yield Charges(self.run, PLAN, "north", must_exist=witness.begun, witness=witness), ledger
 
     @property
@@ -211,3 +212,19 @@ def test_after_a_recovery_no_step_is_taken(place):
             STEPS[1](book)
     with pytest.raises(BudgetError), place.opened():
         pass
+
+
+def test_a_round_that_a_busy_log_did_not_take_is_written_before_the_next_step(place, monkeypatch):
+    def busy(*_):
+        raise TryAgainError("another process holds the log")
+
+    with place.opened() as (book, ledger):
+        with monkeypatch.context() as patch:
+            patch.setattr("common.audit.AuditLog.record", busy)
+            for attempt in (STEPS[0], STEPS[0]):
+                with pytest.raises(TryAgainError):
+                    attempt(book)
+        assert ledger.committed(PLAN.digest).last_round == 2
+        assert place.charged == []
+        book.charge(2, ORDER, CONTEXT, COHORT)
+        assert place.charged == [2]
