@@ -58,9 +58,10 @@ class Service:
     """Runs SuperLink and gateway until `stop` is set.
 
     Guarantees:
-        Hospitals reach the gateway only. Nodes are those of the enrolled sites, also of a site that is enrolled or
-        withdrawn while this runs. A SuperLink that ends is started again, a few times; when it keeps ending, so does
-        this, with its last words. Each request that reached the gateway is in a line of the audit log.
+        Hospitals reach the gateway only. Nodes, at the gateway and at the SuperLink, are those of the enrolled sites,
+        also of a site that is enrolled or withdrawn while this runs. A SuperLink that ends is started again, a few
+        times; when it keeps ending, so does this, with its last words. Each request that reached the gateway is in a
+        line of the audit log.
 
     Args:
         home: The coordinator's home.
@@ -216,6 +217,7 @@ class Service:
             key=self.home.server_key,
             upstream=f"{LOOPBACK}:{listen.superlink_port}",
             upstream_ca=self.home.ca_certificate,
+            node_keys=lambda: self._sites,
             limits=self.config.gateway,
         )
         try:

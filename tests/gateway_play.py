@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,25 @@ from server.gateway.gateway import GatewaySettings, run_gateway
 from server.gateway.limits import GatewayLimits
 
 HEARTBEAT = "/v1/fleet/send-node-heartbeat"
+
+NODE = ec.generate_private_key(ec.SECP384R1())
+"""Of the one site that is enrolled at the gateway of a test."""
+
+
+def node_pem(key: ec.EllipticCurvePrivateKey = NODE) -> bytes:
+    """A node's public key as a coordinator keeps it."""
+    subject = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, subject).strip()
+
+
+def signed_headers(key: ec.EllipticCurvePrivateKey = NODE, age_seconds: float = 0.0, **changes: bytes) -> str:
+    """What a node says of itself in each head, with what is to be changed before it is written in base64."""
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_seconds)
+    stamp = moment.isoformat().encode("ascii")
+    signature = key.sign(stamp, ec.ECDSA(hashes.SHA256()))
+    said = {"public_key": node_pem(key) + b"\n", "signature": signature, **changes}
+    lines = [f"flwr-{name.replace('_', '-')}: {b64encode(value).decode('ascii')}" for name, value in said.items()]
+    return "\r\n".join([*lines, f"flwr-timestamp: {stamp.decode('ascii')}", ""])
 
 
 def make_certificates(folder: Path, name: str = "ca", address: str = "127.0.0.1") -> tuple[Path, Path, Path]:
@@ -138,6 +158,10 @@ class Gateway:
     def connect(self, tls: ssl.SSLContext | None = None) -> ssl.SSLSocket:
         """A connection of TLS to it, for whatever bytes one likes."""
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return self.wrap(plain, tls)
+
+    def wrap(self, plain: socket.socket, tls: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        """TLS over a connection that is there."""
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return (tls or ssl.create_default_context(cafile=self.ca)).wrap_socket(plain, server_hostname="127.0.0.1")
 
@@ -158,7 +182,8 @@ def gateway(files, upstream_port: int, upstream_ca: Path | None = None, on_acces
     ca, certificate, key = files
     bounds = GatewayLimits(**{"requests_per_second": 1e6, "burst": 10**6, **limits})
     upstream = f"127.0.0.1:{upstream_port}"
-    settings = GatewaySettings("127.0.0.1", 0, certificate, key, upstream, upstream_ca or ca, bounds)
+    keys = {node_pem()}
+    settings = GatewaySettings("127.0.0.1", 0, certificate, key, upstream, upstream_ca or ca, lambda: keys, bounds)
     lines: list[AccessLine] = []
     stop, ports, failed = threading.Event(), [], []
 
@@ -228,8 +253,11 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
-def post(path: str = HEARTBEAT, body: bytes = b"beat", method: str = "POST", headers: str = "", framing=None) -> bytes:
+def post(
+    path: str = HEARTBEAT, body: bytes = b"beat", method: str = "POST", headers: str = "", framing=None, signed=None
+) -> bytes:
     """A request as a node writes it, with whatever is to be changed."""
+    headers += signed_headers() if signed is None else signed
     framing = f"content-length: {len(body)}\r\n" if framing is None else framing
     head = f"{method} {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/protobuf\r\n{headers}{framing}\r\n"
     return head.encode("latin-1") + body

@@ -17,7 +17,8 @@ from uvicorn.server import ServerState
 
 from common.errors import ConfigError, TransportError
 from server.gateway.access import NO_ANSWER
-from server.gateway.limits import GatewayLimits, Places, TokenBuckets, address_group
+from server.gateway.limits import GatewayLimits, TokenBuckets, address_group
+from server.gateway.places import Place, Places
 from server.gateway.rules import HEAD_LIMIT_BYTES, REFUSED_BODY, REFUSED_HEADERS
 
 OnRefused = Callable[[str, int], None]
@@ -81,8 +82,9 @@ class Door:
     """Accepts connections up to the limits, agrees on TLS, and hands their requests to an ASGI app.
 
     Guarantees:
-        At most `connections` are open at once, `connections_per_address` of one address, those included that have not
-        agreed on TLS yet. A connection ends when a handshake, a head or a pause takes longer than its limit.
+        At most `connections` are open at once, those included that have not agreed on TLS yet; `server.gateway.places`
+        says of whom. The app finds a connection's place as `place` in the state of its scope. A connection ends when a
+        handshake, a head or a pause takes longer than its limit.
 
     Args:
         app: Gets every request that can be parsed.
@@ -104,7 +106,7 @@ class Door:
     ) -> None:
         self._listener, self._tls, self._limits, self._on_refused = listener, tls, limits, on_refused
         self._buckets = buckets
-        self._places = Places(limits.connections, limits.connections_per_address)
+        self._places = Places(limits)
         self._state = ServerState()
         self._guests: set[asyncio.Task[None]] = set()
         self._config = _parser_config(app, limits)
@@ -123,23 +125,36 @@ class Door:
 
     def _receive(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         address = address_group(peer[0])
-        if not self._buckets.take(address) or not self._places.take(address):
+        if not self._buckets.take(address):
             connection.close()
             self._on_refused(address, NO_ANSWER)
             return
-        guest = asyncio.get_running_loop().create_task(self._host(connection, peer, address))
+        place = self._places.enter(address)
+        guest = asyncio.get_running_loop().create_task(self._host(connection, peer, place))
+        place.on_evicted = lambda: self._send_away(guest, address)
         self._guests.add(guest)
-        guest.add_done_callback(self._guests.discard)
+        guest.add_done_callback(lambda _: self._see_off(guest, connection, place))
 
-    async def _host(self, connection: socket.socket, peer: tuple[str, int], address: str) -> None:
+    def _send_away(self, guest: asyncio.Task[None], address: str) -> None:
+        guest.cancel()
+        self._on_refused(address, NO_ANSWER)
+
+    def _see_off(self, guest: asyncio.Task[None], connection: socket.socket, place: Place) -> None:
+        """Also of a guest that was sent away before it began."""
+        self._guests.discard(guest)
+        connection.close()
+        place.leave()
+
+    async def _host(self, connection: socket.socket, peer: tuple[str, int], place: Place) -> None:
         """Keep a place from the first byte to the last."""
         patience = self._limits.handshake_seconds
+        guest: DoorConnection | None = None
         try:
             # asyncio sets this only for sockets made with the number of TCP, which a listener's are not; without it the
             # body of an answer waits 40 ms for its head to be acknowledged.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, guest = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: DoorConnection(self._config, self._state, self._limits, peer, self._on_refused),
+                lambda: DoorConnection(self._config, self._state, self._limits, peer, self._on_refused, place),
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=patience,
@@ -147,10 +162,10 @@ class Door:
             )
             await guest.closed.wait()
         except OSError:  # no TLS, or not in time
-            connection.close()
-            self._on_refused(address, NO_ANSWER)
+            self._on_refused(place.address, NO_ANSWER)
         finally:
-            self._places.leave(address)
+            if guest is not None:
+                guest.transport.abort()
 
     async def close(self, patience_seconds: float = 1.0) -> None:
         """Stop listening, let requests under way end within the patience, then cut what is left."""
@@ -205,8 +220,9 @@ class DoorConnection(H11Protocol):
         limits: GatewayLimits,
         peer: tuple[str, int],
         on_refused: OnRefused,
+        place: Place,
     ) -> None:
-        super().__init__(config, state, {})
+        super().__init__(config, state, {"place": place})
         self.logger, self.access_log = _LOG, False
         self.conn = _Parser(h11.SERVER, HEAD_LIMIT_BYTES)
         self.closed = asyncio.Event()

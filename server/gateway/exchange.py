@@ -49,6 +49,7 @@ class Exchange:
     def __init__(self, client: httpx.AsyncClient, limits: GatewayLimits, receive: Receive, send: Send) -> None:
         self._client, self._limits, self._receive, self._send = client, limits, receive, send
         self._body_ended = False
+        self._waited_seconds = 0.0
         self.status = NO_ANSWER
         self.bytes_in = 0
         self.bytes_out = 0
@@ -111,8 +112,10 @@ class Exchange:
             yield await self._piece()
 
     async def _piece(self) -> bytes:
-        async with asyncio.timeout(self._limits.idle_seconds):
+        async with asyncio.timeout(self._patience()):
+            started = asyncio.get_running_loop().time()
             message = await self._receive()
+            self._waited_seconds += asyncio.get_running_loop().time() - started
         if message["type"] != "http.request":
             raise _ClientGoneError
         piece: bytes = message.get("body", b"")
@@ -121,6 +124,15 @@ class Exchange:
             raise _BodyTooLongError
         self._body_ended = not message.get("more_body", False)
         return piece
+
+    def _patience(self) -> float:
+        """How long the next piece may take: the body as a whole must keep a pace, and no pause may be too long.
+
+        Counted is the time that this waits for the body, not the time that the SuperLink takes for what came.
+        """
+        limits = self._limits
+        due = limits.body_grace_seconds + self.bytes_in / limits.least_bytes_per_second
+        return min(limits.idle_seconds, due - self._waited_seconds)
 
     async def _relay(self, response: httpx.Response) -> None:
         headers = self._response_headers(response)

@@ -1,8 +1,9 @@
 """The TLS gateway between hospitals and the SuperLink: the calls of a node pass, nothing else does.
 
 The SuperLink's Control and Runtime APIs share a port with its Fleet API and trust whoever reaches them, so it listens
-on loopback and this stands in front. `server.gateway.door` lets connections in, `server.gateway.rules` decides on a
-request, `server.gateway.exchange` passes it on. docs/deploy/nginx.conf holds the same rules for nginx.
+on loopback and this stands in front. `server.gateway.door` lets connections in, `server.gateway.rules` and
+`server.gateway.nodes` decide on a request, `server.gateway.exchange` passes it on. docs/deploy/nginx.conf holds the
+same rules for nginx.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from server.gateway.access import REFUSED, AccessBook, AccessLine
 from server.gateway.door import Door, open_listener, outside_tls
 from server.gateway.exchange import Exchange
 from server.gateway.limits import GatewayLimits, TokenBuckets, address_group
+from server.gateway.nodes import NodeKeys, calling_node
+from server.gateway.places import Place
 from server.gateway.rules import Head, Refusal, judge
 
 OnAccess = Callable[[AccessLine], None]
@@ -40,6 +43,7 @@ class GatewaySettings:
         key: Its private key, PEM.
         upstream: HOST:PORT of the SuperLink, on loopback.
         upstream_ca: The certificate authority that signed the SuperLink's certificate, PEM.
+        node_keys: Gives the node keys whose requests pass, at each request anew.
         limits: Bounds on what is served.
     """
 
@@ -49,6 +53,7 @@ class GatewaySettings:
     key: Path
     upstream: str
     upstream_ca: Path
+    node_keys: NodeKeys
     limits: GatewayLimits = field(default_factory=GatewayLimits)
 
 
@@ -61,8 +66,8 @@ def run_gateway(
     """Serve until told to stop; returns within about two seconds then.
 
     Guarantees:
-        Every request is in one access line. When a line cannot be kept, because `on_access` raises, serving ends with
-        that error: nothing passes unseen.
+        A request that no enrolled node signed is refused by its head, with 401. Every request is in one access line.
+        When a line cannot be kept, because `on_access` raises, serving ends with that error: nothing passes unseen.
 
     Args:
         settings: Where and within which bounds.
@@ -153,7 +158,7 @@ def gateway_app(
     """The gateway as an ASGI app over a client whose base address is the SuperLink's.
 
     Args:
-        settings: Only the limits are used here.
+        settings: Only limits and node keys are used here.
         client: From `upstream_client`, or one with a transport of a test.
         book: Collects what was served.
         buckets: Rates by address.
@@ -163,23 +168,21 @@ def gateway_app(
         book = AccessBook(limits.access_window_seconds, limits.access_lines)
     if buckets is None:  # not `or`: a table without addresses is empty, and still the one to use
         buckets = TokenBuckets(limits.requests_per_second, limits.burst)
-    return _Gateway(client, limits, book, buckets)
+    return _Gateway(client, settings, book, buckets)
 
 
 class _Gateway:
     def __init__(
-        self, client: httpx.AsyncClient, limits: GatewayLimits, book: AccessBook, buckets: TokenBuckets
+        self, client: httpx.AsyncClient, settings: GatewaySettings, book: AccessBook, buckets: TokenBuckets
     ) -> None:
-        self._client, self._limits, self._book, self._buckets = client, limits, book, buckets
+        self._client, self._limits, self._book, self._buckets = client, settings.limits, book, buckets
+        self._node_keys = settings.node_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         address = address_group((scope.get("client") or ("", 0))[0])
-        if not self._buckets.take(address):
-            verdict: Head | Refusal = Refusal(429)
-        else:
-            verdict = judge(scope, self._limits.body_limit_bytes)
+        verdict = self._judge(scope, address)
         exchange = Exchange(self._client, self._limits, receive, send)
         if isinstance(verdict, Refusal):
             self._book.note(address, REFUSED, verdict.status)
@@ -189,3 +192,15 @@ class _Gateway:
             await exchange.run(verdict)
         finally:
             self._book.note(address, verdict.path, exchange.status, exchange.bytes_in, exchange.bytes_out)
+
+    def _judge(self, scope: Scope, address: str) -> Head | Refusal:
+        if not self._buckets.take(address):
+            return Refusal(429)
+        verdict = judge(scope, self._limits.body_limit_bytes)
+        if isinstance(verdict, Refusal):
+            return verdict
+        node = calling_node(verdict, self._node_keys())
+        if node is None:
+            return Refusal(401)
+        place: Place | None = scope.get("state", {}).get("place")
+        return verdict if place is None or place.admit(node) else Refusal(429)

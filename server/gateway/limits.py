@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from common.config import StrictConfig
 
@@ -28,13 +29,23 @@ class GatewayLimits(StrictConfig):
     connections: int = Field(default=256, ge=1, le=10_000)
     """Connections open at once."""
     connections_per_address: int = Field(default=64, ge=1)
-    """Of them, from one address; hospitals behind one address share them."""
+    """Of them, of enrolled nodes at one address; hospitals behind one address share them."""
+    connections_per_node: int = Field(default=16, ge=1)
+    """And of one node; it needs two or three."""
+    strangers: int = Field(default=64, ge=1)
+    """Of all connections, those that have not shown an enrolled node's key yet; the first makes way for the next."""
+    strangers_per_address: int = Field(default=16, ge=1)
+    """And from one address."""
     handshake_seconds: float = Field(default=10.0, gt=0)
     """For TLS to be agreed."""
     head_seconds: float = Field(default=10.0, gt=0)
     """For the head of a request to arrive, from the connection or from its first byte."""
     idle_seconds: float = Field(default=20.0, gt=0)
     """Between two pieces of a body, either way."""
+    body_grace_seconds: float = Field(default=10.0, gt=0)
+    """So long a body may be as slow as it likes."""
+    least_bytes_per_second: float = Field(default=8192.0, gt=0)
+    """And so fast it must be from then on, on average."""
     request_seconds: float = Field(default=300.0, gt=0)
     """For a whole request with its answer: 32 MiB at 1 Mbit/s take 270 s."""
     keep_alive_seconds: int = Field(default=15, ge=1)
@@ -47,6 +58,12 @@ class GatewayLimits(StrictConfig):
     """Like requests within this time share one access line."""
     access_lines: int = Field(default=512, ge=1)
     """Access lines of one window; what is beyond them is counted in one more."""
+
+    @model_validator(mode="after")
+    def _nodes_have_places(self) -> Self:
+        if self.strangers >= self.connections:
+            raise ValueError("`strangers` must be fewer than `connections`")
+        return self
 
 
 def address_group(host: str) -> str:
@@ -103,29 +120,3 @@ class TokenBuckets:
         if len(self._buckets) > self._size:
             self._buckets.popitem(last=False)
         return granted
-
-
-class Places:
-    """Counts connections, in all and by address; who leaves must have been let in."""
-
-    def __init__(self, total: int, per_address: int) -> None:
-        self._total, self._per_address = total, per_address
-        self._taken: Counter[str] = Counter()
-
-    @property
-    def taken(self) -> int:
-        """Connections that are in."""
-        return self._taken.total()
-
-    def take(self, address: str) -> bool:
-        """Let one more in, or say that there is no room."""
-        if self.taken >= self._total or self._taken[address] >= self._per_address:
-            return False
-        self._taken[address] += 1
-        return True
-
-    def leave(self, address: str) -> None:
-        """Give a place back."""
-        self._taken[address] -= 1
-        if self._taken[address] <= 0:
-            del self._taken[address]

@@ -63,7 +63,7 @@ class Control:
 def play(home, monkeypatch):
     """A service in a thread; gives it, its control and its end."""
     Link.made = []
-    control, stop, audit = Control(), threading.Event(), []
+    control, stop, audit, keys = Control(), threading.Event(), [], []
     monkeypatch.setattr(server.service, "SuperLink", Link)
     monkeypatch.setattr(server.service, "control_of", lambda *_, **__: control)
     monkeypatch.setattr(server.service, "_LOOK_SECONDS", 0.005)
@@ -71,6 +71,7 @@ def play(home, monkeypatch):
 
     def gateway(settings, note, stop, ready):
         ready("127.0.0.1", 1)
+        keys.append(settings.node_keys)
         note(AccessLine(datetime.now(UTC), "10.0.0.9", "/v1/fleet/get-fab", 404, 1, 2, 3))
         stop.wait()
 
@@ -91,7 +92,7 @@ def play(home, monkeypatch):
 
     thread = threading.Thread(target=run)
     yield SimpleNamespace(
-        service=service, control=control, stop=stop, ready=ready, ends=ends, thread=thread, audit=audit
+        service=service, control=control, stop=stop, ready=ready, ends=ends, thread=thread, audit=audit, keys=keys
     )
     stop.set()
     if thread.ident:
@@ -112,9 +113,12 @@ def test_nodes_are_those_of_the_enrolled_sites_also_while_it_runs(play, home):
     play.thread.start()
     wait_until(lambda: len(play.control.calls) == 3)
     assert ("unregister", 7) in play.control.calls
+    assert play.ready.wait(5)
+    wait_until(lambda: play.keys)
     kept = home.site("b").read_bytes()
     home.site("b").unlink()
     wait_until(lambda: len(play.control.known) == 1)
+    assert set(play.keys[0]()) == set(play.control.known)  # at the gateway too, from then on
     home.site("b").write_bytes(kept)
     wait_until(lambda: len(play.control.known) == 2)
 

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -96,17 +97,55 @@ def test_a_resting_connection_is_closed_and_a_busy_one_is_kept(files, upstream):
         assert is_closed(connection)
 
 
-def test_connections_are_counted_before_tls(files, upstream):
-    with gateway(files, upstream.port, connections_per_address=2) as gate:
-        silent = [socket.create_connection(("127.0.0.1", gate.port)) for _ in range(2)]
-        assert gate.say(post()) == b""
+def test_strangers_are_counted_before_tls_and_the_first_makes_way(files, upstream):
+    with gateway(files, upstream.port, strangers_per_address=2) as gate:
+        silent = [socket.create_connection(("127.0.0.1", gate.port)) for _ in range(3)]
+        assert is_closed(silent[0])
+        assert not is_closed(silent[2], 0.2)
         for connection in silent:
             connection.close()
-        wait_until(lambda: status_of(gate.say(post())) == 200)
+        wait_until(lambda: gate.lines)
+    assert (gate.lines[0].path, gate.lines[0].status) == (REFUSED, NO_ANSWER)
+
+
+def test_a_node_keeps_its_connections_and_has_so_many(files, upstream):
+    few = {"strangers_per_address": 1, "connections_per_node": 2}
+    with gateway(files, upstream.port, **few) as gate, gate.connect() as first, gate.connect() as second:
+        for connection, status in ((first, 0), (second, 200)):  # the first made way before it was known
+            send_all(connection, post())
+            assert status_of(read_answer(connection)) == status
+        with gate.connect() as third:
+            third.sendall(post())
+            assert status_of(read_answer(third)) == 200
+            for _ in range(5):
+                socket.create_connection(("127.0.0.1", gate.port)).close()
+            second.sendall(post())
+            assert status_of(read_answer(second)) == 200
+            assert status_of(gate.say(post())) == 429
+
+
+@pytest.mark.parametrize("kind", ["slow bodies", "slow heads", "no TLS"])
+def test_strangers_from_a_few_addresses_do_not_keep_a_node_out(files, upstream, kind):
+    """The places are eight; before, these forty connections held them all for five minutes."""
+    bounds = {"connections": 8, "strangers": 4, "strangers_per_address": 2}
+    said = {
+        "slow bodies": post(framing="content-length: 60000\r\n", body=b"x", signed=""),
+        "slow heads": b"POST",
+        "no TLS": b"",
+    }
+    with gateway(files, upstream.port, **bounds) as gate, ExitStack() as held:
+        for number in range(40):
+            plain = socket.create_connection(("127.0.0.1", gate.port), 5, (f"127.0.0.{2 + number % 4}", 0))
+            held.enter_context(plain)
+            if kind != "no TLS":
+                connection = held.enter_context(gate.wrap(plain))
+                send_all(connection, said[kind])
+        for _ in range(3):
+            assert status_of(gate.say(post())) == 200
 
 
 def test_places_come_back_whatever_became_of_those_who_had_them(files, upstream):
-    with gateway(files, upstream.port, connections=6, handshake_seconds=0.2, head_seconds=0.2) as gate:
+    with gateway(files, upstream.port, connections=6, strangers=3, handshake_seconds=0.2, head_seconds=0.2) as gate:
         for _ in range(4):
             left = gate.connect()
             left.close()

@@ -17,6 +17,7 @@ from tests.gateway_play import (
     read_answer,
     send_all,
     serving,
+    signed_headers,
     status_of,
     wait_until,
 )
@@ -109,6 +110,19 @@ def test_a_client_that_pauses_in_a_body_is_told_so(files, upstream):
     assert upstream.seen == []
 
 
+@pytest.mark.parametrize(("size", "status"), [(100, 408), (20_000, 200)])
+def test_a_body_must_keep_a_pace_after_a_while(files, upstream, size, status):
+    """Ten pieces in 0.5 s: 200 or 40,000 bytes a second, where 10,000 are asked for after 0.2 s."""
+    pace = {"body_grace_seconds": 0.2, "least_bytes_per_second": 10_000.0}
+    with gateway(files, upstream.port, **pace) as gate, gate.connect() as connection:
+        connection.sendall(post(PUSH, b"", framing=f"content-length: {size}\r\n"))
+        for _ in range(10):
+            send_all(connection, bytes(size // 10))
+            time.sleep(0.05)
+        assert status_of(read_answer(connection)) in {status, status if status == 200 else NO_ANSWER}
+    assert len(upstream.seen) == (status == 200)
+
+
 def test_a_body_that_only_drips_ends_with_the_request(files, upstream):
     with gateway(files, upstream.port, idle_seconds=5.0, request_seconds=0.5) as gate, gate.connect() as connection:
         connection.sendall(post(PUSH, b"", framing="content-length: 100\r\n"))
@@ -195,7 +209,8 @@ def test_memory_stays_bounded_while_much_streams_both_ways(files, upstream, size
 
 
 def test_the_time_a_request_gains_is_small(files, upstream):
-    request = {"content": b"beat", "headers": {"content-type": "application/protobuf"}}
+    said = dict(line.split(": ", 1) for line in signed_headers().splitlines())
+    request = {"content": b"beat", "headers": {"content-type": "application/protobuf", **said}}
 
     def best(port: int) -> float:
         times = []

@@ -4,18 +4,21 @@ import ssl
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import ConfigError, TransportError
 from server.gateway.access import REFUSED
 from server.gateway.rules import FLEET_PATHS, FORWARDED_HEADERS
 from tests.gateway_play import (
     HEARTBEAT,
+    NODE,
     Upstream,
     gateway,
     make_certificates,
     post,
     routes_of_the_superlink,
     serving,
+    signed_headers,
     spellings,
     status_of,
     wait_until,
@@ -150,8 +153,10 @@ def test_only_listed_headers_arrive_and_only_listed_headers_return(gate, upstrea
         (b"x-secret", b"c"),
         (b"location", b"https://" + b"elsewhere"),
     ]
-    wanted = "".join(f"{name.decode()}: v\r\n" for name in sorted(FORWARDED_HEADERS))
-    answer = gate.say(post(headers=f"{wanted}cookie: a\r\nx-forwarded-for: b\r\nauthorization: c\r\nuser-agent: d\r\n"))
+    versions = "".join(f"flwr-{name}: v\r\n" for name in ("package-name", "package-version", "component-name"))
+    wanted = signed_headers() + versions
+    others = "cookie: a\r\nx-forwarded-for: b\r\nauthorization: c\r\nuser-agent: d\r\n"
+    answer = gate.say(post(headers=others, signed=wanted))
     assert dict(upstream.seen[0].headers) == {
         b"host": b"127.0.0.1:%d" % upstream.port,
         b"connection": b"keep-alive",
@@ -160,8 +165,9 @@ def test_only_listed_headers_arrive_and_only_listed_headers_return(gate, upstrea
         b"accept-encoding": b"identity",
         b"content-type": b"application/protobuf",
         b"content-length": b"4",
-        **dict.fromkeys(FORWARDED_HEADERS, b"v"),
+        **dict(line.encode().split(b": ", 1) for line in wanted.splitlines()),
     }
+    assert dict(upstream.seen[0].headers).keys() >= FORWARDED_HEADERS
     head = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
     assert sorted(head[1:]) == [b"content-length: 6", b"content-type: application/protobuf"]
 
@@ -170,6 +176,18 @@ def test_only_listed_headers_arrive_and_only_listed_headers_return(gate, upstrea
 def test_an_error_of_the_superlink_returns_with_its_status(gate, upstream, status):
     upstream.status, upstream.headers = status, [(b"content-type", b"application/json")]
     assert status_of(gate.say(post())) == status
+
+
+@pytest.mark.parametrize("who", ["nobody", "a node that is not enrolled", "an enrolled node's key, old"])
+def test_what_no_enrolled_node_has_signed_is_refused_by_its_head(gate, upstream, who):
+    said = {
+        "nobody": "",
+        "a node that is not enrolled": signed_headers(ec.generate_private_key(ec.SECP384R1())),
+        "an enrolled node's key, old": signed_headers(age_seconds=400.0),
+    }
+    answer = gate.say(post(body=b"", framing="content-length: 1000\r\n", signed=said[who]))  # the body never comes
+    assert (status_of(answer), answer.endswith(b"\r\n\r\nrefused\n")) == (401, True)
+    assert upstream.seen == []
 
 
 def test_an_answer_that_no_node_should_get_is_a_bad_gateway(gate, upstream):
@@ -223,9 +241,11 @@ def test_a_line_that_cannot_be_kept_ends_the_serving(files, upstream):
 def test_flowers_own_client_passes(gate, upstream):
     from flwr.proto.fleet_pb2 import PullMessagesRequest
     from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
     upstream.answer = b""
-    with FleetHttpClient.from_server_address(f"127.0.0.1:{gate.port}", False, gate.ca.read_bytes(), ()) as client:
+    signs = (NodeAuthHttpInterceptor(NODE, NODE.public_key()),)
+    with FleetHttpClient.from_server_address(f"127.0.0.1:{gate.port}", False, gate.ca.read_bytes(), signs) as client:
         client.PullMessages(PullMessagesRequest())
     assert upstream.seen[0].target == b"/v1/fleet/pull-messages"
 

@@ -1,4 +1,4 @@
-"""Rates and places are bounded, and so is what is kept to count them."""
+"""Rates are bounded, and so is what is kept to count them."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from common.config import parse_config
 from common.errors import ConfigError
-from server.gateway.limits import UNKNOWN_ADDRESS, GatewayLimits, Places, TokenBuckets, address_group
+from server.gateway.limits import UNKNOWN_ADDRESS, GatewayLimits, TokenBuckets, address_group
 
 
 class Clock:
@@ -66,18 +66,6 @@ def test_the_table_of_addresses_does_not_grow_beyond_its_size():
         buckets.take(str(number))
     assert len(buckets) == 10
     assert not buckets.take("999")  # the newest is remembered, and is out of tokens
-
-
-def test_places_in_all_and_by_address():
-    places = Places(3, 2)
-    assert [places.take("a") for _ in range(3)] == [True, True, False]
-    assert [places.take("b") for _ in range(2)] == [True, False]
-    assert places.taken == 3
-    places.leave("a")
-    assert places.take("b")
-    for address in "abb":
-        places.leave(address)
-    assert places.taken == 0
 
 
 @pytest.mark.parametrize(
