@@ -29,6 +29,26 @@ _CODES = 100_000
 _WHOLE_CALL = 20
 """A whole call may take so many times as long as one wait: 64 MiB in ten minutes, by default."""
 
+_CERTIFICATE_FAULTS = (
+    (
+        "has expired",
+        "has expired, by this machine's clock",
+        "is the clock right (`cloister-site doctor` compares)? then the coordinator needs `cloister-coordinator renew`",
+    ),
+    (
+        "not yet valid",
+        "is not valid yet, by this machine's clock",
+        "set this machine's clock: it is probably slow (`cloister-site doctor` compares it with the coordinator's)",
+    ),
+    ("mismatch", "is for another address", "ask the coordinator for a new invitation"),
+    (
+        "",
+        "the pinned authority did not sign",
+        "is this the coordinator you accepted? compare fingerprints before you accept another invitation",
+    ),
+)
+"""What OpenSSL says, what we say, and what to do. It looks for the authority first: who is told of a time or an address
+has met a certificate of the right one."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -190,10 +210,8 @@ class Channel:
     def _unreachable(self, error: Exception) -> TransportError:
         reason = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
-            return AccessError(
-                f"{self._address} shows a certificate that the pinned authority did not sign",
-                hint="is this the coordinator you accepted? compare fingerprints before you accept another invitation",
-            )
+            fault, hint = next((fault, hint) for mark, fault, hint in _CERTIFICATE_FAULTS if mark in reason)
+            return AccessError(f"{self._address} shows a certificate that {fault}", hint=hint)
         return TransportError(
             f"{self._address} cannot be reached ({type(error).__name__})",
             hint="check that it is running, the address, and any proxy or firewall between",

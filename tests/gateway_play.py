@@ -45,14 +45,17 @@ def signed_headers(key: ec.EllipticCurvePrivateKey = NODE, age_seconds: float = 
     return "\r\n".join([*lines, f"flwr-timestamp: {stamp.decode('ascii')}", ""])
 
 
-def make_certificates(folder: Path, name: str = "ca", address: str = "127.0.0.1") -> tuple[Path, Path, Path]:
-    """Write a CA, a certificate for 127.0.0.1 and its key: (ca, certificate, key)."""
+def make_certificates(
+    folder: Path, name: str = "ca", address: str = "127.0.0.1", age_days: float = 0.0
+) -> tuple[Path, Path, Path]:
+    """Write a CA, a certificate for 127.0.0.1, each good for a day, and its key: (ca, certificate, key)."""
+    made = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age_days)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    ca = _certificate(issuer, issuer, ca_key, ca_key, x509.BasicConstraints(ca=True, path_length=0))
+    ca = _certificate(issuer, issuer, ca_key, ca_key, x509.BasicConstraints(ca=True, path_length=0), made)
     own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "own")])
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-    certificate = _certificate(own, issuer, key, ca_key, names)
+    certificate = _certificate(own, issuer, key, ca_key, names, made)
     paths = (folder / f"{name}.pem", folder / f"{name}-own.pem", folder / f"{name}-own.key")
     plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     paths[0].write_bytes(ca.public_bytes(serialization.Encoding.PEM))
@@ -61,8 +64,7 @@ def make_certificates(folder: Path, name: str = "ca", address: str = "127.0.0.1"
     return paths
 
 
-def _certificate(subject, issuer, key, signing_key, extension):
-    now = datetime.datetime.now(datetime.UTC)
+def _certificate(subject, issuer, key, signing_key, extension, now):
     identifiers = (
         x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
         x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),

@@ -8,6 +8,7 @@ import common.channel
 from common.channel import CallError, Channel
 from common.errors import AccessError, ConfigError, TransportError
 from tests.evil_server import OK, evil_server, proxy, whole
+from tests.gateway_play import make_certificates
 
 PATH = "/v1/fleet/activate-node"
 GOOD = ActivateNodeResponse(node_id=7).SerializeToString()
@@ -215,6 +216,29 @@ def test_another_authority_is_an_access_error_and_nothing_was_said(tmp_path, cal
     assert isinstance(error, AccessError)
     assert error.message == f"{server.address} shows a certificate that the pinned authority did not sign"
     assert "compare fingerprints" in error.hint
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("made", "rule", "hint"),
+    [
+        ({"age_days": 2}, "has expired, by this machine's clock", "cloister-coordinator renew"),
+        ({"age_days": -1}, "is not valid yet, by this machine's clock", "set this machine's clock"),
+        ({"address": "127.0.0.2"}, "is for another address", "a new invitation"),
+    ],
+)
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_certificate_of_another_time_or_address_is_not_of_another_authority(tmp_path, made, rule, hint, is_pinned):
+    make_certificates(tmp_path, **made)
+    pinned = tmp_path / "ca.pem" if is_pinned else make_certificates(tmp_path, "pinned")[0]
+    with evil_server(tmp_path, lambda _: whole(GOOD)) as server:
+        channel = Channel(server.address, pinned.read_text(), "SuperNode", proxy="")
+        error = ask(channel)
+        channel.close()
+    assert isinstance(error, AccessError)
+    expected = (rule, hint) if is_pinned else ("the pinned authority did not sign", "compare fingerprints")
+    assert error.message == f"{server.address} shows a certificate that {expected[0]}"
+    assert expected[1] in error.hint
     assert not server.asked
 
 
