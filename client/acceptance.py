@@ -200,8 +200,9 @@ def keep_plan(home: SiteHome, audit: AuditLog, pinned: Pinned, document: bytes) 
 
 
 def keep_signed(home: SiteHome, audit: AuditLog, signed: SignedPlan) -> None:
-    """Keep a checked plan for review, and write down when it was first seen."""
-    if not home.plan(signed.digest).exists():
+    """Keep a checked plan for review, and write down when it was seen first, or signed anew with another validity."""
+    path, document = home.plan(signed.digest), write_signed_plan(signed)
+    if not path.exists() or path.read_bytes() != document:
         seen = PlanSeen(
             plan=signed.digest,
             name=signed.plan.name,
@@ -209,4 +210,4 @@ def keep_signed(home: SiteHome, audit: AuditLog, signed: SignedPlan) -> None:
             valid_until=moment_text(signed.valid_until),
         )
         audit.record(seen)
-        write_durably(home.plan(signed.digest), write_signed_plan(signed), mode=PRIVATE_FILE)
+        write_durably(path, document, mode=PRIVATE_FILE)

@@ -25,7 +25,9 @@ _LIMIT_BYTES = 1 << 14
 
 
 class Approval(StrictConfig):
-    """A person's yes to one plan, by its digest.
+    """A person's yes to one plan, by its digest, and until the moment that the person was shown.
+
+    A digest says nothing about how long a plan is valid: its coordinator may sign the same plan anew.
 
     Guarantees:
         One that exists was signed with the site's identity over all of its fields.
@@ -36,6 +38,7 @@ class Approval(StrictConfig):
     site_public: PublicKey
     by: Person
     approved: Moment
+    valid_until: Moment
     signature: SignatureText
 
     @model_validator(mode="after")
@@ -45,16 +48,27 @@ class Approval(StrictConfig):
             raise ValueError("is not signed by the site that it names")
         return self
 
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether the person's yes reaches this far."""
+        return moment <= self.valid_until
 
-def approve(home: SiteHome, digest: str, by: str, now: datetime | None = None) -> Approval:
-    """Write down that a person approved a plan; approving it again changes nothing.
+
+def approve(home: SiteHome, digest: str, by: str, valid_until: datetime, now: datetime | None = None) -> Approval:
+    """Write down that a person approved a plan; approving it again changes nothing, unless it holds for longer now.
+
+    Args:
+        home: The site's.
+        digest: The plan's.
+        by: Who says yes.
+        valid_until: Of the signed plan that the person was shown; the approval ends with it.
+        now: The moment; left out: the clock.
 
     Raises:
         ConfigError: When the site's key is missing or open to others.
         IntegrityError: When an approval that is there was changed.
     """
     kept = read_approval(home, digest)
-    if kept is not None:
+    if kept is not None and kept.valid_until >= valid_until:
         return kept
     identity = site_identity(home)
     fields = {
@@ -62,6 +76,7 @@ def approve(home: SiteHome, digest: str, by: str, now: datetime | None = None) -
         "site_public": public_name(identity),
         "by": by,
         "approved": moment_text(now or current_moment()),
+        "valid_until": moment_text(valid_until),
     }
     approval = sign_document(Approval, _PURPOSE, fields, identity)
     write_durably(home.approval(digest), document_bytes(approval), mode=PRIVATE_FILE)

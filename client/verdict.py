@@ -84,7 +84,8 @@ def judge(  # noqa: PLR0913 - the plan, the limits, and each book that has a say
     """What policy and ledger say to a checked plan now; nothing is written.
 
     Edge cases:
-        d is known once the model is loaded, also where its files are local: a limit on it is left for then.
+        An approval ends with the signed plan that the person was shown, however often its coordinator signs the plan
+        anew. d is known once the model is loaded, also where its files are local: a limit on it is left for then.
 
     Args:
         signed: The plan.
@@ -95,13 +96,15 @@ def judge(  # noqa: PLR0913 - the plan, the limits, and each book that has a say
         trained_values: d, once it is known.
         base_is_local: What `find_locally` says, where the caller has asked it already.
     """
+    approval, now = read_approval(home, signed.digest), books.latest_time
     context = PolicyContext(
         site=config.name,
         identity_public=public_name(identity),
         coordinator_public=signed.coordinator,
-        now=books.latest_time,
+        now=now,
         valid_until=signed.valid_until,
-        approved=read_approval(home, signed.digest) is not None,
+        # Past its own end a plan is expired, which says more than that nobody has approved it for longer.
+        approved=approval is not None and approval.holds_at(min(now, signed.valid_until)),
         base_is_local=find_locally(signed.plan, config) if base_is_local is None else base_is_local,
         trained_values=trained_values,
         issued=signed.issued,

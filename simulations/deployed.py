@@ -113,7 +113,7 @@ class Deployment:
         plan = finish_plan(parse_config(PlanDraft, draft, "the draft"), len(roster), base, roster)
         signed = issue_plan(self.coordinator, config, plan, current_moment())
         for home in self.sites.values():
-            approve(home, signed.digest, _BY)
+            approve(home, signed.digest, _BY, signed.valid_until)
         return signed
 
     def run_of(self, signed: SignedPlan) -> Run:

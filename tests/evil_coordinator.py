@@ -81,7 +81,7 @@ class Evil:
         """Sign a plan and offer it, where the test says so approved by somebody who was deceived."""
         signed = self.sign(plan, **changes)
         if approved:
-            approve(self.home, signed.digest, "tester")
+            approve(self.home, signed.digest, "tester", signed.valid_until)
         return self.say(offer_of(signed))
 
     def sign(self, plan: Plan, **changes: object) -> SignedPlan:

@@ -95,7 +95,7 @@ class Federation:
         signed = sign_plan(plan, federation, now, now + timedelta(days=9), identity)
         self.coordinator.plan(signed.digest).write_bytes(write_signed_plan(signed))
         for home in self.sites.values() if approved else ():
-            approve(home, signed.digest, "tester")
+            approve(home, signed.digest, "tester", signed.valid_until)
         return signed
 
     @property

@@ -105,7 +105,7 @@ class SitePlay:
         federation = self.open().pinned.invitation.federation
         signed = sign_plan(plan, federation, now, end, identity or self.coordinator)
         if approved:
-            approve(self.home, signed.digest, "tester")
+            approve(self.home, signed.digest, "tester", signed.valid_until)
         return signed
 
     def events(self) -> list[Any]:

@@ -64,7 +64,8 @@ def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOpti
     reviewed = desk.review(desk.find(digest))
     _refuse_unfit(reviewed.verdict.reasons, over_budget=reviewed.verdict.over_budget)
     name = reviewed.signed.plan.name
-    if reviewed.approval is not None:
+    until = reviewed.signed.valid_until
+    if reviewed.approval is not None and reviewed.approval.valid_until >= until:
         say(f"{name} is approved already, by {reviewed.approval.by}")
         return
     say(f"{name}: {cost_in_words(reviewed)}")
@@ -73,7 +74,7 @@ def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOpti
         return
     if can_ask() and not typer.confirm("approve it for this hospital?", err=True):
         raise NotApprovedError(f"{name} was not approved", hint="`cloister-site review` shows what it asks")
-    sign_approval(site, digest, by)
+    sign_approval(site, digest, by, until)
     note(site, Approved(plan=digest, by=by))
     say(f"approved by {by}; `cloister-site withdraw {digest[:12]}` takes it back")
 

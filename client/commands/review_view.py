@@ -105,8 +105,9 @@ def _show_verdict(review: Review, console: Console) -> None:
         console.print("[yellow]fits every limit[/yellow], and waits for a person here:")
         console.print(f"  cloister-site approve {digest}", soft_wrap=True)
     elif review.approval is not None:
-        day = f"{review.approval.approved:%Y-%m-%d %H:%M} UTC"
-        console.print(f"[green]accepted[/green]: approved by {escape(review.approval.by)}, {day}")
+        yes = review.approval
+        said = f"approved by {escape(yes.by)}, {yes.approved:%Y-%m-%d %H:%M} UTC, until {yes.valid_until:%Y-%m-%d}"
+        console.print(f"[green]accepted[/green]: {said}")
     else:
         console.print("[green]accepted[/green]: fits every limit, and this policy asks for no approval")
 
@@ -127,6 +128,7 @@ def review_json(review: Review, config: SiteConfig) -> dict[str, Any]:
         "epsilon_left_then": _number(after.left if after else None),
         "reserved": review.reserved,
         "last_round": review.last_round,
+        "approved_until": review.approval.valid_until.isoformat() if review.approval else None,
         "approved_by": review.approval.by if review.approval else None,
         "valid_until": review.signed.valid_until.isoformat(),
         "limits": [vars(row) for row in limit_rows(review, config)],

@@ -7,10 +7,12 @@ import pytest
 import client.verdict
 from client.acceptance import NotTakingPartError, checked_plan, keep_plan
 from client.approvals import approve, withdraw
-from common.audit_events import PlanSeen, Refused, Reserved
+from common.audit import AuditLog
+from common.audit_events import PlanSeen, Refused, Reserved, Started
 from common.errors import BudgetError, IntegrityError, RefusedError, TryAgainError
 from common.identity import new_identity
-from common.moments import current_moment
+from common.key_files import read_identity
+from common.moments import current_moment, moment_text
 from common.reasons import PolicyCode
 from common.signed_plan import sign_plan, write_signed_plan
 from tests.federation_play import DRAFT
@@ -105,12 +107,42 @@ def test_without_an_approval_it_waits_and_with_one_it_takes_part(play, acceptanc
     with pytest.raises(NotTakingPartError, match="a person here must approve the plan") as error:
         acceptance.check(signed.digest)
     assert error.value.verdict == verdict
-    approve(play.home, signed.digest, "tester")
+    approve(play.home, signed.digest, "tester", signed.valid_until)
     assert acceptance.check(signed.digest) == signed
     withdraw(play.home, signed.digest)
     with pytest.raises(NotTakingPartError):
         acceptance.check(signed.digest)
     assert [event.codes for event in play.told(Refused)] == 2 * [("not-approved",)]
+
+
+def test_a_plan_that_is_signed_anew_needs_a_person_beyond_what_was_approved(play, acceptance, signed, monkeypatch):
+    """An expired plan came back to life for 300 days once, and nobody was asked or told."""
+    acceptance.offer(signed)
+    now = current_moment()
+    anew = sign_plan(signed.plan, signed.federation, now, now + timedelta(days=300), play.coordinator)
+    assert acceptance.offer(anew).state == "accepted", "until what was approved ends"
+    assert play.home.plan(signed.digest).read_bytes() == write_signed_plan(anew)
+    seen = [event.valid_until for event in play.told(PlanSeen)]
+    assert seen == [moment_text(signed.valid_until), moment_text(anew.valid_until)]
+    late = signed.valid_until + timedelta(seconds=1)
+    monkeypatch.setattr(type(acceptance.ledger), "latest_time", property(lambda _: late))
+    verdict = acceptance.offer(anew)
+    assert (verdict.state, verdict.codes) == ("waiting", ("not-approved",))
+    with pytest.raises(NotTakingPartError):
+        acceptance.check(anew.digest)
+    approve(play.home, anew.digest, "tester", anew.valid_until)
+    assert acceptance.check(anew.digest) == anew
+
+
+def test_an_expired_plan_stays_so_when_the_clock_is_back_after_a_restart(play, acceptance, signed):
+    """The audit log has seen later days than the ledger, where the plan was refused."""
+    acceptance.offer(signed)
+    play.close()
+    late = signed.valid_until + timedelta(seconds=1)
+    identity = read_identity(play.home.identity_key)
+    log = AuditLog(play.home.audit, play.home.audit_anchor, identity, clock=lambda: late)
+    log.record(Started(part="site", version="0.1.0"))
+    assert play.site.acceptance.offer(signed).codes == ("plan-expired",)
 
 
 def test_time_that_passes_counts_at_once(play, acceptance, signed, monkeypatch):
@@ -271,5 +303,5 @@ def test_offers_that_nobody_approved_are_kept_up_to_a_number(play, acceptance, s
         acceptance.offer(third)
     assert not play.home.plan(third.digest).exists()
     acceptance.offer(unwanted)
-    approve(play.home, unwanted.digest, "tester")
+    approve(play.home, unwanted.digest, "tester", unwanted.valid_until)
     assert acceptance.offer(third).state == "waiting"

@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -9,6 +10,8 @@ from common.errors import ConfigError, IntegrityError, UsageError
 from tests.enrolment_play import NOW, make_site
 
 PLAN, OTHER = "a" * 64, "b" * 64
+LATER = "2027-11-05T09:30:01Z"
+UNTIL = NOW + timedelta(days=9)
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def test_without_an_approval_there_is_none(home):
 
 
 def test_an_approval_is_for_one_plan_and_says_who_gave_it(home):
-    made = approve(home, PLAN, "Dr. A", NOW)
+    made = approve(home, PLAN, "Dr. A", UNTIL, NOW)
     assert read_approval(home, PLAN) == made
     assert (made.digest, made.by, made.approved) == (PLAN, "Dr. A", NOW)
     assert read_approval(home, OTHER) is None
@@ -29,29 +32,38 @@ def test_an_approval_is_for_one_plan_and_says_who_gave_it(home):
 
 
 def test_approving_again_changes_nothing(home):
-    approve(home, PLAN, "Dr. A", NOW)
+    approve(home, PLAN, "Dr. A", UNTIL, NOW)
     before = home.approval(PLAN).read_bytes()
-    assert approve(home, PLAN, "Dr. B").by == "Dr. A"
+    assert approve(home, PLAN, "Dr. B", UNTIL).by == "Dr. A"
     assert home.approval(PLAN).read_bytes() == before
 
 
+def test_an_approval_ends_with_the_plan_that_the_person_was_shown(home):
+    made = approve(home, PLAN, "Dr. A", UNTIL, NOW)
+    assert made.holds_at(UNTIL)
+    assert not made.holds_at(UNTIL + timedelta(seconds=1))
+    longer = approve(home, PLAN, "Dr. B", UNTIL + timedelta(days=300), NOW)
+    assert read_approval(home, PLAN) == longer
+    assert (longer.by, longer.valid_until) == ("Dr. B", UNTIL + timedelta(days=300))
+
+
 def test_an_approval_copied_to_another_plan_or_from_another_site_is_none(home, tmp_path):
-    approve(home, PLAN, "Dr. A", NOW)
+    approve(home, PLAN, "Dr. A", UNTIL, NOW)
     home.approval(OTHER).write_bytes(home.approval(PLAN).read_bytes())
     assert read_approval(home, OTHER) is None
     south = make_site(tmp_path, "south")
     south.approval(PLAN).write_bytes(home.approval(PLAN).read_bytes())
     assert read_approval(south, PLAN) is None
-    assert approve(south, PLAN, "Dr. B").by == "Dr. B"
+    assert approve(south, PLAN, "Dr. B", UNTIL).by == "Dr. B"
 
 
-@pytest.mark.parametrize("field", ["digest", "by", "approved", "site_public", "signature"])
+@pytest.mark.parametrize("field", ["digest", "by", "approved", "valid_until", "site_public", "signature"])
 def test_a_changed_approval_is_an_error_and_never_a_yes(home, field):
-    made = approve(home, PLAN, "Dr. A", NOW)
+    made = approve(home, PLAN, "Dr. A", UNTIL, NOW)
     fields = json.loads(document_bytes(made))
-    changed = {"digest": OTHER, "by": "Dr. B", "approved": "2026-11-05T09:30:01Z"}.get(field, fields[field][::-1])
+    changed = {"digest": OTHER, "by": "Dr. B", "approved": LATER, "valid_until": LATER}.get(field, fields[field][::-1])
     home.approval(PLAN).write_text(json.dumps({**fields, field: changed}, sort_keys=True, separators=(",", ":")))
-    for attempt in (lambda: read_approval(home, PLAN), lambda: approve(home, PLAN, "Dr. C")):
+    for attempt in (lambda: read_approval(home, PLAN), lambda: approve(home, PLAN, "Dr. C", UNTIL)):
         with pytest.raises(IntegrityError, match="plan approval") as error:
             attempt()
         assert "Dr." not in error.value.message
@@ -67,14 +79,14 @@ def test_a_file_that_is_no_approval_is_an_error(home, content):
 @pytest.mark.parametrize("by", ["", "x" * 65, "a\nb", "{}"])
 def test_a_name_that_is_none_writes_nothing(home, by):
     with pytest.raises(ConfigError, match="plan approval cannot be made"):
-        approve(home, PLAN, by)
+        approve(home, PLAN, by, UNTIL)
     assert read_approval(home, PLAN) is None
 
 
 def test_an_approval_that_was_taken_back_is_gone_for_good(home, monkeypatch):
     synced = []
     monkeypatch.setattr(client.approvals, "sync_folder", synced.append)
-    approve(home, PLAN, "Dr. A", NOW)
+    approve(home, PLAN, "Dr. A", UNTIL, NOW)
     withdraw(home, PLAN)
     assert read_approval(home, PLAN) is None
     assert synced == [home.approvals], "a power cut must not bring it back"
@@ -83,7 +95,7 @@ def test_an_approval_that_was_taken_back_is_gone_for_good(home, monkeypatch):
 
 
 def test_one_that_is_taken_back_while_it_is_read_is_none(home, monkeypatch):
-    approve(home, PLAN, "Dr. A", NOW)
+    approve(home, PLAN, "Dr. A", UNTIL, NOW)
     real = client.approvals.read_document_file
 
     def read(*args):

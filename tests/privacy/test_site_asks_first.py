@@ -34,7 +34,7 @@ def test_an_approval_that_is_taken_back_ends_it_at_the_next_request(play, opener
     withdraw(play.home, signed.digest)
     for message in (BaseQuery(signed.digest), order(signed), next(chunks(play, signed))):
         assert code(play.ask(message)) == "not-taking-part"
-    approve(play.home, signed.digest, "tester")
+    approve(play.home, signed.digest, "tester", signed.valid_until)
     assert isinstance(play.ask(order(signed)), RoundReply)
 
 
@@ -47,7 +47,7 @@ def test_a_kept_answer_stays_here_once_the_approval_was_taken_back(play, opener,
     assert play.site.answer(request) is None
     assert play.told(MessageRepeated) == []
     assert play.told(Refused)[-1].codes == ("not-approved",)
-    approve(play.home, signed.digest, "tester")
+    approve(play.home, signed.digest, "tester", signed.valid_until)
     assert play.site.answer(request) == kept
 
 

@@ -143,7 +143,7 @@ def strange_plan(home: SiteHome) -> None:
 
 
 def lone_approval(home: SiteHome) -> None:
-    approve(home, "b" * 64, "tester")
+    approve(home, "b" * 64, "tester", current_moment() + timedelta(days=1))
     home.approval("b" * 64).rename(home.approval("c" * 64))
 
 
