@@ -25,7 +25,7 @@ from tests.kills import COORDINATOR, SITES, Kill, Moment
 from tests.ledger_watch import FRESH, ROUNDS, body_of
 
 PAIRS = 60
-SAMPLE = 11
+SAMPLE = 23
 """Every eleventh schedule is played in the quick run."""
 
 MOST = 330

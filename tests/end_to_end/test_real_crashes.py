@@ -77,6 +77,7 @@ def play(federation: Deployment, name: str) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_a_node_and_then_the_superlink_are_killed_in_one_run(federation: Deployment) -> None:
     study = begun(federation, "quick")
     sharp(study.gathering)
