@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server.gateway.rules import FLEET_PATHS
 from tests.gateway_play import (
@@ -18,6 +19,7 @@ from tests.gateway_play import (
     read_answer,
     routes_of_the_superlink,
     send_all,
+    signed_headers,
     spellings,
     status_of,
     wait_until,
@@ -83,13 +85,13 @@ def test_a_coordinator_of_another_authority_is_not_talked_to(federation):
 
 
 def test_a_node_whose_key_nobody_registered_is_not_let_in(federation):
-    """It is enrolled in a copy of the coordinator's folder, so that all but the SuperLink's own register is right."""
+    """It is enrolled in a copy of the coordinator's folder, so that all but the register of what runs is right."""
     shutil.copytree(
         federation.folder / "coordinator", federation.folder / "copy", ignore=shutil.ignore_patterns("flower", "*.sock")
     )
     new_site(federation, "stranger", "copy")
     shown = federation.call("north", "cloister-site start --home stranger", code=4)
-    assert "the coordinator does not let this node in (HTTP 412, Flower's code 2004)" in shown
+    assert "the coordinator does not let this node in (HTTP 401, Flower's code 0)" in shown
 
 
 def test_a_wrong_fingerprint_enrols_nobody_and_pins_nobody(federation):
@@ -149,16 +151,28 @@ def test_the_same_calls_would_be_answered_without_the_gateway(federation, gate):
     """So the test above can fail: on loopback, the SuperLink's inner calls are open to whoever reaches them."""
     inner = Gateway(federation.ports[1], gate.ca, [])
     assert status_of(inner.say(post("/v1/control/list-runs", b""))) == 200
-    answer = gate.say(post(HEARTBEAT, b""))
-    assert status_of(answer) in (400, 401, 403)  # the SuperLink's own word to a node that does not sign
+    answer = gate.say(post(HEARTBEAT, b"", signed=signed_by(federation, "north")))
+    assert status_of(answer) in (400, 401, 403)  # the SuperLink's own word to a node that does not say its number
     assert not answer.endswith(b"refused\n")
+
+
+def signed_by(play: Play, name: str) -> str:
+    key = load_pem_private_key((play.folder / name / "keys" / "node.key").read_bytes(), None)
+    return signed_headers(key)
+
+
+def test_what_no_enrolled_node_has_signed_is_refused_by_the_gateway_itself(federation, gate):
+    for signed in ("", signed_headers()):
+        answer = gate.say(post(HEARTBEAT, b"", framing="content-length: 1000\r\n", signed=signed))
+        assert (status_of(answer), answer.endswith(b"\r\n\r\nrefused\n")) == (401, True)
 
 
 def test_a_body_over_the_limit_is_cut_off(federation, gate):
     told = gate.say(post(PUSH, b"", framing=f"content-length: {LIMIT_BYTES + 1}\r\n"))
     assert status_of(told) == 413
     with gate.connect() as connection:
-        send_all(connection, post(PUSH, b"", framing="transfer-encoding: chunked\r\n"))
+        chunked = {"framing": "transfer-encoding: chunked\r\n", "signed": signed_by(federation, "north")}
+        send_all(connection, post(PUSH, b"", **chunked))
         piece = b"100000\r\n" + bytes(2**20) + b"\r\n"
         for _ in range(LIMIT_BYTES // 2**20 + 8):
             send_all(connection, piece)
