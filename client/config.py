@@ -25,7 +25,11 @@ class SiteDataConfig(StrictConfig):
     """This hospital's records: CSV, JSON Lines or Parquet."""
 
     dataset: DataSetName = Field(
-        "records", description="what the ledger calls these records; other records need a site folder of their own"
+        "records",
+        description=(
+            "what the ledger calls these records, for good once something was charged; other patients' records need a "
+            "site folder of their own, and what two folders spend on the same patients adds up: split their budget"
+        ),
     )
     folder: str = Field(".", description="where the files are; a relative path starts at site.toml's own folder")
     train: Names = Field(min_length=1, description="files with the private rows")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from client.config import SiteConfig
 from client.data.checks import check_records, check_step
+from client.report import visible
 from common.errors import DataError
 from common.findings import Finding
 from common.plan import Plan, Unit
@@ -22,7 +23,8 @@ def check_data(config: SiteConfig, plan: Plan | None) -> tuple[Finding, ...]:
 
     Guarantees:
         No text, label of a row or patient id is in a finding: files, columns, rules, counts, shares, and what the plan
-        itself says. Nothing is kept, written or sent.
+        itself says, with every letter to be seen. Nothing is kept, written or sent. This is where a person is told what
+        does not fit: the node leaves such rows out, and says nothing that depends on them.
 
     Edge cases:
         Without a plan nothing is known about labels: those in the files are counted, and not named.
@@ -31,6 +33,11 @@ def check_data(config: SiteConfig, plan: Plan | None) -> tuple[Finding, ...]:
         config: Where the records are, and what their columns are called.
         plan: What they shall fit; None checks what any plan would need.
     """
+    found = _findings(config, plan)
+    return tuple(replace(one, sentence=visible(one.sentence), mend=visible(one.mend)) for one in found)
+
+
+def _findings(config: SiteConfig, plan: Plan | None) -> tuple[Finding, ...]:
     labels = plan.task.labels if plan else sorted(occurring_labels(config.train_files, config.data.columns))
     unit = plan.privacy.unit if plan else config.policy.units[0]
     try:

@@ -85,7 +85,7 @@ def make_request(home: SiteHome, config: Named, now: datetime | None = None) -> 
     if home.coordinator.exists():
         raise ConfigError(
             f"this site is enrolled already, and not as {config.name!r} with these keys",
-            hint="put name and keys back as they were, or make another home by `--home`",
+            hint="put name and keys back as they were; another home is for other patients, or for a part of the budget",
         )
     request = sign_join_request(config.name, identity, node, now or current_moment())
     write_durably(home.join_request, document_bytes(request), mode=PRIVATE_FILE)
@@ -201,7 +201,7 @@ def _refuse_change(pinned: Invitation, invitation: Invitation) -> None:
         raise ConfigError(
             f"this site belongs to {pinned.federation_name}, whose coordinator is {fingerprint(pinned.coordinator)}, "
             "and the invitation is of another",
-            hint="a home has one coordinator for good; make another home by `--home`",
+            hint="a home has one coordinator for good; another home is for other patients, or for a part of the budget",
         )
     if invitation.created < pinned.created:
         raise RollbackError(

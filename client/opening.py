@@ -132,7 +132,7 @@ def _refuse_other_name(name: str, enrolled: str) -> None:
     if name != enrolled:
         raise ConfigError(
             f"site.toml calls this site {name!r}, and the coordinator knows it as {enrolled!r}",
-            hint="put the name back; another one needs another home, by `--home`, and another invitation",
+            hint="put the name back: a ledger and an enrolment are for one name",
         )
 
 

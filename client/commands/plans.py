@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from client.commands.options import DryRunOption, HomeOption, JsonOption, existing_home
-from common.command_line import can_ask, person, say, stdout
+from common.command_line import can_ask, findings_table, person, say, stderr, stdout
 from common.errors import NotApprovedError, RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from client.config import SiteConfig
+    from common.signed_plan import SignedPlan
 
 _DIGITS = 64
 
@@ -26,8 +30,9 @@ DigestArgument = Annotated[
 def review(plan: PlanArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show what a plan asks, against which of your limits, what it would cost, and every reason to refuse it.
 
-    The plan's file is kept here, so that it can be approved by its digest. Nothing is sent, nothing is spent, and no
-    record is read.
+    The plan's file is kept here, so that it can be approved by its digest. The records are held against the plan, as by
+    `data check`, and what does not fit is shown here and nowhere else: the node says nothing about it, and rows that do
+    not fit add nothing. Nothing is sent, and nothing is spent.
 
     Example: `cloister-site review sepsis.plan` · one that was offered: `cloister-site review 3f9a`
     """
@@ -40,13 +45,14 @@ def review(plan: PlanArgument, home: HomeOption = None, as_json: JsonOption = Fa
         print(json.dumps(review_json(reviewed, desk.config), indent=2, ensure_ascii=False))
     else:
         show_review(reviewed, desk.config, stdout())
+        _show_records(desk.config, reviewed.signed)
 
 
 def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOption = False) -> None:
     """Say yes to one plan, by its whole digest: a beginning of it could be that of another plan, too.
 
-    A plan that your policy or your budget refuses anyway cannot be approved (exit 10, 11); one that nobody has offered
-    or reviewed here neither (exit 12).
+    The records are held against the plan first; what does not fit is for you to judge. A plan that your policy or your
+    budget refuses anyway cannot be approved (exit 10, 11); one that nobody has offered or reviewed here neither (12).
 
     Example: `cloister-site approve 3f9a…`, with all 64 digits
     """
@@ -68,6 +74,7 @@ def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOpti
     if reviewed.approval is not None and reviewed.approval.valid_until >= until:
         say(f"{name} is approved already, by {reviewed.approval.by}")
         return
+    _show_records(desk.config, reviewed.signed)
     say(f"{name}: {cost_in_words(reviewed)}")
     if dry_run:
         say("would approve it")
@@ -126,6 +133,21 @@ def plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
         until = f"{signed.valid_until:%Y-%m-%d}"
         table.add_row(signed.plan.name, signed.digest[:12], state_in_words(one), rounds, until)
     stdout().print(table)
+
+
+def _show_records(config: SiteConfig, signed: SignedPlan) -> None:
+    """Tell the person here what of the records does not fit the plan; it is written down nowhere, and never sent."""
+    from client.data_check import check_data
+
+    odd = [finding for finding in check_data(config, signed.plan) if finding.level != "pass"]
+    if not odd:
+        say("the records fit the plan")
+        return
+    stderr().print(findings_table(odd))
+    say(
+        "rows that do not fit the plan add nothing to it, and the coordinator is not told so; these counts are exact,",
+        "and this hospital's: who asks for other labels must not learn from you which ones occur",
+    )
 
 
 def _refuse_unfit(reasons: tuple[object, ...], *, over_budget: bool) -> None:

@@ -42,6 +42,22 @@ def reserve(play: Play, signed) -> None:
 # --- review ---
 
 
+def test_review_and_approve_show_what_does_not_fit_in_the_records_and_write_it_nowhere(joined: Play) -> None:
+    """The node says nothing about it, so a person must see it before."""
+    config = load_site_config(joined.site.config)
+    (path,) = config.train_files
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("patient_id,text,label\np1,the patient had fever,none\np2,the patient had pain,hiv\n")
+    signed, plan = joined.sign()
+    for ended in (joined("review", plan), joined("approve", signed.digest)):
+        assert ended.code == 0
+        assert "is not one of the plan's labels in 1 row" in " ".join(ended.err.split())
+        assert "hiv" not in ended.err + ended.out
+        assert "add nothing" in ended.err
+        assert "plan's labels" not in ended.out
+    assert "plan's labels" not in joined.site.audit.read_text()
+
+
 def test_review_shows_every_limit_the_cost_and_the_whole_digest(joined: Play) -> None:
     signed, path = joined.sign()
     ended = joined("review", path)
@@ -73,8 +89,9 @@ def test_review_lists_every_reason_to_refuse(joined: Play) -> None:
 
 def test_what_a_plan_says_cannot_write_on_the_screen(joined: Play) -> None:
     _, path = joined.sign(task={"labels": ("a\x1b[2J", "[red]b"), "positive_label": "[red]b"})
-    out = joined("review", path).out
-    assert "\x1b[2J" not in out
+    ended = joined("review", path)
+    out = ended.out
+    assert "\x1b[2J" not in out + ended.err
     assert "[red]b" in out
 
 
