@@ -22,6 +22,7 @@ from typing import NoReturn
 GRACE_SECONDS = 4.0
 """From the signal to the end of the process at the latest."""
 
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 _LOOK_SECONDS = 0.2
 _TRY_AGAIN = 75
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -85,7 +86,9 @@ class Interrupts:
             with self._lock:  # from here on no pause is sent, to handlers that are not there any more
                 self._over.set()
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                # A process that is ending is not to be ended again by a second signal, half way through its closing.
+                ending = self._raised is StopRequestedError and handler in _DEFAULTS
+                signal.signal(number, signal.SIG_IGN if ending else handler)
             signal.set_wakeup_fd(wakeup)
             os.close(writing)
             listener.join()

@@ -14,7 +14,7 @@ from common.secagg.keys import SessionSecret
 from tests.sources import SeededSource
 from tests.vectors.secagg.play import SURVIVORS, Play
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "secagg" / "good.json"
+VECTORS = Path(__file__).parents[2] / "vectors" / "secagg" / "good.json"
 SHIPPED = Path(doctor_mechanism.__file__).parent.parent / "vectors" / "secagg.json"
 
 

@@ -252,7 +252,7 @@ with site.open() as ledger:
 def test_a_real_kill_leaves_a_ledger_that_opens_and_covers_what_was_reported(tmp_path):
     site = Site(tmp_path / "site", new_identity()).create()
     arguments = [sys.executable, "-c", CHILD, str(site.folder), site.identity.private_bytes_raw().hex()]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     for wait in (0.003, 0.031):
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=root) as child:
             first = int(child.stdout.readline())
