@@ -22,7 +22,7 @@ from typing import NoReturn
 GRACE_SECONDS = 4.0
 """From the signal to the end of the process at the latest."""
 
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+_DEFAULTS: tuple[object, ...] = (signal.SIG_DFL, signal.default_int_handler)
 _LOOK_SECONDS = 0.2
 _TRY_AGAIN = 75
 _STOPS = (signal.SIGTERM, signal.SIGINT)
