@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from client.acceptance import Acceptance, NotTakingPartError
 from client.base_cache import BaseCache
 from client.inbox import ForgottenAnswersError, Inbox, NotFromCoordinatorError, Opened, UnfitEnvelopeError
 from client.outbox import Outbox
+from client.refusals import RequestRefusedError, refused_as
 from common.audit import AuditLog
 from common.audit_events import MessageRefused, MessageRepeated, Refused, RollbackDetected, RunEnded
 from common.envelope import Envelope, open_envelope
@@ -59,14 +60,6 @@ OpenBase = Callable[[SignedPlan], BaseCache]
 
 # What a kept reply may be that says nothing about records or keys of a run.
 _HARMLESS: tuple[type[Message], ...] = (PlanAnswer, BaseNeed, RunNoted, Refusal)
-
-
-class RequestRefusedError(CloisterError):
-    """A request is answered with a refusal; `code` is what the coordinator is told."""
-
-    def __init__(self, code: RefusalCode, message: str) -> None:
-        super().__init__(message)
-        self.code: RefusalCode = code
 
 
 @dataclass(eq=False, repr=False)
@@ -179,11 +172,11 @@ class Site:
                 return self._take_part(message, body)
 
     def _look_at_plan(self, offer: PlanOffer) -> bytes:
-        with _refused_as("malformed", IntegrityError):
+        with refused_as("malformed", IntegrityError):
             signed = self.acceptance.read(offer.document.tobytes())
         if signed.digest != offer.plan_digest:
             raise RequestRefusedError("other-plan", "the offer holds another plan than it names")
-        with _refused_as("not-taking-part", RefusedError):
+        with refused_as("not-taking-part", RefusedError):
             verdict = self.acceptance.offer(signed)
         _log.info("plan offered", plan=signed.digest, name=signed.plan.name, state=verdict.state)
         if verdict.state == "refused":
@@ -194,10 +187,10 @@ class Site:
         """Take in a piece of the base; when it is whole, make the node ready before saying so."""
         signed = self.acceptance.check(message.plan_digest)
         base = self._base(signed)
-        with _refused_as("not-ready", IntegrityError):
+        with refused_as("not-ready", IntegrityError):
             need = base.need()
         if isinstance(message, BaseChunk):
-            with _refused_as("malformed", IntegrityError):
+            with refused_as("malformed", IntegrityError):
                 need = base.receive(message)
         if need.state == "complete" and signed.digest not in self._nodes:
             self._make_ready(signed, base)
@@ -208,7 +201,7 @@ class Site:
         self.working(signed.digest, getattr(message, "round_number", 0))
         if signed.digest not in self._nodes:
             base = self._base(signed)
-            with _refused_as("not-ready", IntegrityError):
+            with refused_as("not-ready", IntegrityError):
                 is_here = base.find() is not None
             if not is_here:
                 raise RequestRefusedError("not-ready", "the base model is not here")
@@ -233,7 +226,7 @@ class Site:
 
     def _base(self, signed: SignedPlan) -> BaseCache:
         if signed.digest not in self._bases:
-            with _refused_as("not-ready", ConfigError):
+            with refused_as("not-ready", ConfigError):
                 self._bases[signed.digest] = self.open_base(signed)
         return self._bases[signed.digest]
 
@@ -295,15 +288,6 @@ def _check_about(message: Any, round_number: int, envelope: Envelope) -> None:  
         raise RequestRefusedError("other-plan", "envelope and request name two plans")
     if round_number != envelope.round_number:
         raise RequestRefusedError("malformed", "envelope and request name two rounds")
-
-
-@contextmanager
-def _refused_as(code: RefusalCode, kind: type[CloisterError]) -> Iterator[None]:
-    """What goes wrong inside, in this way, is answered with this code."""
-    try:
-        yield
-    except kind as error:
-        raise RequestRefusedError(code, error.message) from None
 
 
 def _sha256(data: bytes) -> str:

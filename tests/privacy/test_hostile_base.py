@@ -15,7 +15,7 @@ from transformers import NystromformerConfig, NystromformerModel
 
 import client.training.dp_step
 import common.trainable
-from client.site import RequestRefusedError
+from client.refusals import RequestRefusedError
 from client.training.dp_step import DpStep, TrainingSet
 from client.training.loop import recording
 from client.training.self_test import check_gradients
