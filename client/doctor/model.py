@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from client.training.self_test import check_gradients
+from common.adapters.fitness import refuse_unfit_architecture
 from common.base_model import Base, load_base
 from common.compute import ComputeConfig
 from common.plan import (
@@ -47,10 +48,12 @@ def check_real_model(folder: Path, plan: Plan, compute: ComputeConfig) -> float:
         compute: As the site trains.
 
     Raises:
-        ConfigError: When the base cannot be loaded.
+        ConfigError: When the base cannot be loaded, or does not fit the plan.
         IntegrityError: As `check_small_model`.
     """
-    return check_gradients(TrainableModel(load_base(folder, plan.base.name, compute), plan, compute))
+    base = load_base(folder, plan.base.name, compute)
+    refuse_unfit_architecture(base.encoder, plan.adapter)
+    return check_gradients(TrainableModel(base, plan, compute))
 
 
 def _small_base() -> Base:
