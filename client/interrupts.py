@@ -87,12 +87,15 @@ class Interrupts:
                 self._over.set()
             for number, handler in previous.items():
                 # A process that is ending is not to be ended again by a second signal, half way through its closing.
-                ending = self._raised is StopRequestedError and handler in _DEFAULTS
+                ending = self._was_stopped() and handler in _DEFAULTS
                 signal.signal(number, signal.SIG_IGN if ending else handler)
             signal.set_wakeup_fd(wakeup)
             os.close(writing)
             listener.join()
             self._raise_asked()
+
+    def _was_stopped(self) -> bool:
+        return self._raised is StopRequestedError
 
     def settle(self) -> None:
         """Everything is closed, and the process goes on: a pause is over the hill. After a stop, call `leave`."""
