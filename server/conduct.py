@@ -104,13 +104,14 @@ def _conduct(parts: RunParts, progress: Progress) -> RunReport:
     started = time.perf_counter()
     plan = parts.signed.plan
     folder = find_plan_base(parts.config, parts.signed)
-    progress.tell(PhaseProgress("gathering"))
+    progress.tell(PhaseProgress("preparing"))
     model = TrainableModel(load_base(folder, plan.base.name, parts.config.compute), plan, parts.config.compute)
     public = open_public_sets(parts.config.public, model)
     setup = _setup(parts, model, public, progress)
     check_setup(setup)
     history = _history(parts)
     if not is_finished(plan, history):
+        progress.tell(PhaseProgress("gathering"))
         gathering = Gathering(parts.signed, parts.transport, BaseStore(folder, plan), parts.enough, progress.tell)
         gathering.run(parts.config.waiting.gathering_seconds, wait_for_all=parts.wait_for_all)
     progress.tell(PhaseProgress("training"))

@@ -98,9 +98,8 @@ def _findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iterator[F
 
 
 def _rounds(plan: Plan) -> Finding:
-    sentence = f"{plan.rounds}, each of at least {plan.minimum_sites} sites, mode {plan.mode}"
-    if plan.masked and plan.minimum_sites < plan.parameters.threshold:
-        sentence += f" (secure aggregation needs {plan.parameters.threshold})"
+    least = max(plan.minimum_sites, plan.parameters.threshold) if plan.masked else plan.minimum_sites
+    sentence = f"{plan.rounds}, each of at least {least} of {plan.sites} sites, mode {plan.mode}"
     return Finding("pass", "rounds", sentence)
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 
 PROGRESS_NAME = "progress.jsonl"
 
-Phase = Literal["gathering", "training", "finished", "stopped", "failed"]
+Phase = Literal["preparing", "gathering", "training", "finished", "stopped", "failed"]
 SiteState = Literal["silent", "waiting", "refused", "fetching", "not-ready", "ready"]
 
 

@@ -15,6 +15,7 @@ _STATES = {
     "ready": "ready",
 }
 _PHASES = {
+    "preparing": "preparing: this machine loads the base model and computes the public sets",
     "gathering": "gathering: the sites are shown the plan, and fetch the base model if they lack it",
     "training": "training begins",
     "finished": "finished",

@@ -114,10 +114,13 @@ class Standing:
 
 def standing_of(run: Run) -> Standing:
     """How far a run has come."""
-    phase, sites, last = None, {}, None
+    phase, last = None, None
+    sites: dict[str, SiteProgress] = {}
     for event in read_progress(run.folder)[0]:
         if isinstance(event, PhaseProgress):
             phase = event
+            # Another attempt asks every site anew: what one said to the attempt before is no news.
+            sites = {} if event.phase in ("preparing", "gathering") else sites
         elif isinstance(event, SiteProgress):
             sites[event.site] = event
         else:

@@ -90,6 +90,9 @@ def plan_called(home: CoordinatorHome, text: str) -> SignedPlan:
     path = Path(text)
     if not path.is_file():
         return find_signed_plan(home, text)
+    if path.suffix == ".toml":
+        hint = f"`cloister-coordinator plan check {text} --sign` signs it, and writes the file to run"
+        raise UsageError(f"{text} is a draft, and a run needs a signed plan", hint=hint)
     with path.open("rb") as stream:
         signed = read_signed_plan(stream.read(SIGNED_PLAN_LIMIT_BYTES + 1))
     return find_signed_plan(home, signed.digest)

@@ -160,7 +160,7 @@ def _phase(run: Run, standing: Standing) -> str:
         return "finished; `cloister-coordinator report` shows the result"
     if standing.phase is None:
         return "starting" if run.is_conducted else "not begun"
-    if standing.phase.phase in ("gathering", "training"):
+    if standing.phase.phase in ("preparing", "gathering", "training"):
         if not run.is_conducted:
             return f"interrupted while {standing.phase.phase}; `run {run.signed.digest[:8]} --resume` goes on"
         return standing.phase.phase

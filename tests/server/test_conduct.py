@@ -111,7 +111,7 @@ def test_everything_that_can_be_wrong_here_is_looked_at_before_a_hospital_is_ask
     conduct(stage.parts)
     assert [step for step in stage.steps if step in ORDER] == ORDER
     assert stage.steps[-1] == "dismiss"
-    assert stage.phases == ["gathering", "training", "finished"]
+    assert stage.phases == ["preparing", "gathering", "training", "finished"]
     assert stage.parts.audit.events == [
         RunBegan(plan=stage.parts.signed.digest, next_round=1),
         RunEnded(plan=stage.parts.signed.digest, outcome="finished"),

@@ -40,7 +40,7 @@ def test_a_plan_that_fits_names_its_sites_its_base_and_its_bytes(config):
     trained = int(findings["trained values"].sentence.split()[0])
     assert findings["bytes"].sentence.startswith(f"{4 * trained} bytes each way a round and site")
     assert f"{math.sqrt(4 / 2):.2f} times" in findings["masks"].sentence  # 4 sites less a drop-out and a colluder
-    assert "3, each of at least 3 sites" in findings["rounds"].sentence
+    assert "3, each of at least 3 of" in findings["rounds"].sentence
 
 
 def test_targets_that_the_base_lacks_do_not_fit(config):

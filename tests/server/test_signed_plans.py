@@ -112,3 +112,12 @@ def test_a_folder_of_another_plan_is_never_used(home):
     (folder / SIGNED_PLAN_NAME).write_bytes(write_signed_plan(other))
     with pytest.raises(IntegrityError, match="belongs to another plan"):
         prepare_folder(home, signed, resume=True)
+
+
+def test_a_draft_is_told_from_a_signed_plan(home, tmp_path):
+    draft = tmp_path / "study.toml"
+    draft.write_text('name = "study"\n')
+    with pytest.raises(UsageError, match="is a draft") as caught:
+        plan_called(home, str(draft))
+    assert "plan check" in caught.value.hint
+    assert "--sign" in caught.value.hint
