@@ -9,12 +9,14 @@ import typer
 
 from client.commands import books, budget, data, doctor, enrol, node, plans, status
 from common.command_line import outer_door
+from common.version_option import top_level
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    callback=top_level,
     help=(
         "A hospital's side of private federated fine-tuning: see a plan, hold it against your own limits, approve it, "
         "watch what leaves, stop at any time.\n\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 
 from common.command_line import outer_door
+from common.version_option import top_level
 from server.commands import doctor, home, plans, runs, service, sites
 
 app = typer.Typer(
@@ -15,6 +16,7 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    callback=top_level,
     help=(
         "Coordinate a private fine-tune across hospitals.\n\n"
         "From nothing to an adapter: `init`, then `enrol` each hospital; `plan check` shows what a plan costs, and "

@@ -13,6 +13,7 @@ import typer
 from common.command_line import findings_table, outer_door, say, stderr, stdout, tally
 from common.config_file import read_toml
 from common.errors import ConfigError, UsageError
+from common.version_option import top_level
 
 if TYPE_CHECKING:
     from simulations.federation import Engine
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    callback=top_level,
     help=(
         "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
         "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
