@@ -19,7 +19,10 @@ def test_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level:
 
 
 def test_room_is_measured_on_the_folders_own_disk(tmp_path: Path) -> None:
-    assert f"{shutil.disk_usage(tmp_path).free / 2**30:.0f}" in room_finding(tmp_path).sentence
+    before = shutil.disk_usage(tmp_path).free
+    told = float(room_finding(tmp_path).sentence.split()[0])
+    # Others write and delete on that disk at the same time.
+    assert told == pytest.approx(before / 2**30, rel=0.1)
 
 
 @pytest.mark.parametrize(

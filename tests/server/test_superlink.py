@@ -84,8 +84,10 @@ def test_stop_ends_it_and_what_it_started(monkeypatch: pytest.MonkeyPatch, home:
 
 
 def test_one_that_was_left_behind_is_ended_first(monkeypatch: pytest.MonkeyPatch, home: CoordinatorHome) -> None:
-    fake(monkeypatch, home, "import time; time.sleep(60)")
+    fake(monkeypatch, home, "import time; print('here', flush=True); time.sleep(60)")
     first = SuperLink(home, free_port())
+    while not last_words(home):  # a process that has only just begun does not bear its own name yet
+        time.sleep(0.01)
     with SuperLink(home, free_port()) as second:
         assert is_gone(first.pid)
         assert second.exit_code is None
