@@ -125,7 +125,7 @@ def read_answer(answer: bytes | None) -> Message:
 def make_site_play(folder: Path) -> SitePlay:
     """A federation as it is before the first plan; a copy of one that is made once."""
     made = _template()
-    shutil.copytree(made.coordinator.path.parent, folder, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(made.coordinator.path.parent, folder, dirs_exist_ok=True)  # the base too: a test may spoil its own
     sites = {name: SiteHome(folder / name / "home") for name in made.sites}
     return SitePlay(Federation(CoordinatorHome(folder / "coordinator"), sites))
 
