@@ -7,19 +7,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common.adapters.fitness import check_architecture, check_trained
 from common.base_files import file_names, find_base, identify_base
-from common.base_model import load_base
-from common.config import parse_config
-from common.config_file import read_toml
 from common.errors import CloisterError, ConfigError
 from common.findings import Finding
 from common.plan import Plan, PlanDraft
 from common.plan_findings import check_masks, check_privacy, size_text, time_text
-from common.trainable import TrainableModel
 from server.config import CoordinatorConfig
 from server.planning import finish_plan
+
+if TYPE_CHECKING:
+    from common.trainable import TrainableModel
 
 _PROBE_TEXTS = 8
 _BACKWARD = 3.0
@@ -39,21 +38,6 @@ class CheckedPlan:
     def fits(self) -> bool:
         """Whether it may be signed."""
         return all(finding.level != "fail" for finding in self.findings)
-
-
-def read_draft(path: Path) -> PlanDraft:
-    """A plan as a person writes it, from TOML.
-
-    Raises:
-        ConfigError: With every problem at once.
-    """
-    values = read_toml(path)
-    if "plan" in values and "task" not in values:
-        raise ConfigError(
-            f"{path} keeps its plan in a table [plan], as a scenario does",
-            hint="put the keys of [plan] at the top of a file of their own, and write [privacy] for [plan.privacy]",
-        )
-    return parse_config(PlanDraft, values, str(path))
 
 
 def check_plan(draft: PlanDraft, roster: Mapping[str, str], config: CoordinatorConfig) -> CheckedPlan:
@@ -81,6 +65,15 @@ def _findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iterator[F
     yield _rounds(plan)
     yield check_privacy(plan)
     yield check_masks(plan)
+    yield from _model_findings(plan, folder, config)
+
+
+def _model_findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iterator[Finding]:
+    """What only the loaded base shows; a plan that cannot be finished is refused without torch."""
+    from common.adapters.fitness import check_architecture, check_trained  # noqa: PLC0415 - torch
+    from common.base_model import load_base  # noqa: PLC0415 - as above
+    from common.trainable import TrainableModel  # noqa: PLC0415 - as above
+
     base = load_base(folder, plan.base.name, config.compute)
     architecture = check_architecture(base.encoder, plan.adapter)
     yield from architecture

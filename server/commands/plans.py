@@ -18,6 +18,7 @@ from server.commands.options import HomeOption, JsonOption, open_home, print_jso
 from server.config import CoordinatorConfig
 from server.enrolment import enrolled
 from server.home import CoordinatorHome
+from server.plan_draft import read_draft
 from server.signed_plans import issue_plan, plan_called, signed_plans
 
 if TYPE_CHECKING:
@@ -57,10 +58,11 @@ def check(
 
     Examples: `cloister-coordinator plan check plan.toml` · `… plan check plan.toml --sign --sites north,south,west`
     """
-    from server.plan_check import check_plan, read_draft
-
     chosen, config = open_home(home)
-    checked = check_plan(read_draft(draft), _roster(chosen, chosen_sites), config)
+    written, roster = read_draft(draft), _roster(chosen, chosen_sites)
+    from server.plan_check import check_plan  # takes seconds: after what a person may have mistyped
+
+    checked = check_plan(written, roster, config)
     if not as_json:
         asks = checked.fits and not sign and can_ask()
         console = stderr() if sign or asks else stdout()

@@ -6,7 +6,7 @@ from common.config import parse_config
 from common.errors import ConfigError
 from common.plan import PlanDraft
 from server.config import load_coordinator_config
-from server.plan_check import check_plan, read_draft
+from server.plan_check import check_plan
 from tests.enrolment_play import make_coordinator
 from tests.federation_play import DRAFT
 
@@ -64,10 +64,3 @@ def test_public_files_that_are_missing_are_named(config):
 def test_without_a_base_nothing_is_finished(config):
     with pytest.raises(ConfigError, match="no base model"):
         check_plan(draft(), ROSTER, config.model_copy(update={"base": None}))
-
-
-def test_a_draft_that_is_no_plan_is_a_config_error(tmp_path):
-    path = tmp_path / "plan.toml"
-    path.write_text("rounds = [")
-    with pytest.raises(ConfigError, match="not TOML"):
-        read_draft(path)
