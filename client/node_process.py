@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from client.home import SiteHome
 from client.status import read_status
 from common.errors import DeadlineError, TryAgainError, UsageError
+from common.file_lock import holder
 from common.files import sync_folder, write_durably
 from common.private_files import PRIVATE_FILE
 
@@ -27,18 +27,7 @@ def running_node(home: SiteHome) -> int | None:
     Guarantees:
         What a killed node left behind is no node: what counts is the lock, which goes with its process.
     """
-    try:
-        handle = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        said = os.pread(handle, 16, 0).strip()
-        return int(said) if said.isdigit() else 0
-    finally:
-        os.close(handle)
-    return None
+    return holder(home.lock)
 
 
 def stop_node(home: SiteHome) -> int | None:

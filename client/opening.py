@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,10 +24,8 @@ from client.site import Admit, Node, OpenNode, Site
 from client.status import StatusBoard
 from common.audit import AuditLog, read_audit
 from common.errors import ConfigError
-from common.file_lock import locked
 from common.findings import Finding
 from common.identity import public_name
-from common.private_files import PRIVATE_FILE
 from common.randomness import RandomSource, SecretSource
 from common.signed_plan import SignedPlan
 
@@ -54,23 +51,6 @@ class OpenSite:
     pinned: Pinned
     audit: AuditLog
     ledger: Ledger
-
-
-@contextmanager
-def alone(home: SiteHome) -> Iterator[None]:
-    """Hold the lock of the one node that may run in a home; its file says which process that is.
-
-    Raises:
-        TryAgainError: When another process holds it.
-    """
-    handle = os.open(home.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with locked(handle, 0.0):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
-            yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from client.enrolment import Pinned
 from client.home import SiteHome
 from client.interrupts import Interrupts, PauseRequestedError, StopRequestedError
 from client.node_process import running_node
-from client.opening import OpenSite, alone, open_site
+from client.opening import OpenSite, open_site
 from client.service import Link, serve
 from client.site_audit import note
 from client.status import StatusBoard
 from common.audit_events import Started, Stopped
 from common.errors import CloisterError, TryAgainError
+from common.file_lock import alone
 
 _log = structlog.get_logger()
 
@@ -142,7 +143,7 @@ def only_node(home: SiteHome) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(alone(home))
+            stack.enter_context(alone(home.lock))
         except TryAgainError:
             process = running_node(home)
             rule = f"a node runs in {home.path} already" + (f", as process {process}" if process else "")

@@ -1,15 +1,19 @@
-"""A lock on an open file that ends with the process, however that ends."""
+"""Locks that end with the process, however that ends: on an open file, and on a file that says who holds it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from common.errors import TryAgainError
+from common.private_files import PRIVATE_FILE
 
 _STEP_SECONDS = 0.002
+_LONGEST_NUMBER = 20
 
 
 @contextlib.contextmanager
@@ -49,3 +53,41 @@ def _take(handle: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; it says which process that is.
+
+    Raises:
+        TryAgainError: When another process holds it.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with locked(handle, 0.0):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
+            yield
+            os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> int | None:
+    """The process that holds a lock file; 0 where it has not said yet who it is, None where nobody holds it.
+
+    Guarantees:
+        What a killed process left behind holds nothing: what counts is the lock, which went with it.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        with locked(handle, 0.0, shared=True):
+            return None
+    except TryAgainError:
+        said = os.pread(handle, _LONGEST_NUMBER, 0).strip()
+        return int(said) if said.isdigit() else 0
+    finally:
+        os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Protocol
 from common.audit import AuditLog
 from common.enrolment import federation_id
 from common.errors import CloisterError
-from common.file_lock import locked
+from common.file_lock import alone
 from common.identity import public_name
 from common.key_files import read_identity
-from common.private_files import PRIVATE_FILE
 from common.transport import Transport
 from server.conduct import RunParts, conduct
 from server.config import WaitingConfig, load_coordinator_config
@@ -62,7 +60,7 @@ def launch(
     config, signed = load_coordinator_config(home.config), find_signed_plan(home, digest)
     folder = prepare_folder(home, signed, resume=resume)
     # One run at a time: sites take the requests of a federation in one order, so that two runs would only refuse.
-    with _alone(home.runs), _alone(folder), _told(folder):
+    with alone(home.runs / LOCK_NAME), alone(folder / LOCK_NAME), _told(folder):
         identity = read_identity(home.identity_key)
         audit = AuditLog(home.audit, home.audit_anchor, identity, must_exist=True)
         sites = sites_of(home, signed)
@@ -73,16 +71,6 @@ def launch(
         enough = enough_sites(signed)
         transport = PacedTransport(sealed, network, config.waiting, enough)
         return conduct(RunParts(signed, config, folder, transport, audit, enough, resume, wait_for_all))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    handle = os.open(folder / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with locked(handle, 0.0):
-            yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

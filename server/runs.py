@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import TryAgainError, UsageError
-from common.file_lock import locked
+from common.errors import UsageError
+from common.file_lock import holder
 from common.files import write_durably
 from common.private_files import PRIVATE_FILE
 from common.signed_plan import SignedPlan, read_signed_plan
@@ -59,17 +58,7 @@ class Run:
     @property
     def is_conducted(self) -> bool:
         """Whether a process conducts it right now; the lock ends with that process, however it ends."""
-        try:
-            handle = os.open(self.folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            with locked(handle, 0.0, shared=True):
-                return False
-        except TryAgainError:
-            return True
-        finally:
-            os.close(handle)
+        return holder(self.folder / LOCK_NAME) is not None
 
     @property
     def submission(self) -> Submission | None:

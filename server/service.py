@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,8 +15,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from common.audit import AuditLog
 from common.audit_events import GatewayAccess
 from common.errors import CloisterError, DeadlineError, TransportError
-from common.file_lock import locked
-from common.private_files import PRIVATE_FILE
 from server.config import CoordinatorConfig
 from server.control import Control, control_of
 from server.enrolment import enrolled
@@ -33,24 +29,6 @@ _log = structlog.get_logger()
 _LOOK_SECONDS = 0.2
 _WATCH_SECONDS = 2.0
 _RESTART_WINDOW_SECONDS = 600.0
-
-
-@contextmanager
-def alone(home: CoordinatorHome) -> Iterator[None]:
-    """Hold the lock of the one service that may run in a home, and say in it which process that is.
-
-    Raises:
-        TryAgainError: When another process holds it.
-    """
-    handle = os.open(home.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with locked(handle, 0.0):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
-            yield
-            os.ftruncate(handle, 0)
-    finally:
-        os.close(handle)
 
 
 @dataclass(eq=False)

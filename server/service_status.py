@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from common.errors import TryAgainError
-from common.file_lock import locked
+from common.file_lock import holder
 from common.files import write_durably
 from common.private_files import PRIVATE_FILE
 from server.home import CoordinatorHome
@@ -51,15 +49,4 @@ def read_status(home: CoordinatorHome) -> ServiceStatus | None:
 
 def service_process(home: CoordinatorHome) -> int | None:
     """The process of the service that runs in a home: the one that holds its lock, and no other."""
-    try:
-        handle = os.open(home.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        with locked(handle, 0.0, shared=True):
-            return None
-    except TryAgainError:
-        written = os.pread(handle, 20, 0)
-        return int(written) if written.isdigit() else None
-    finally:
-        os.close(handle)
+    return holder(home.lock) or None

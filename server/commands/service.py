@@ -14,6 +14,7 @@ from common.audit_events import Started, Stopped
 from common.command_line import say, stdout
 from common.enrolment import fingerprint
 from common.errors import CloisterError, TryAgainError
+from common.file_lock import alone
 from common.identity import public_name
 from common.key_files import read_identity
 from common.moments import current_moment, moment_text
@@ -34,11 +35,11 @@ def start(home: HomeOption = None) -> None:
 
     Example: `cloister-coordinator start`
     """
-    from server.service import Service, alone
+    from server.service import Service
 
     chosen, config = open_home(home)
     _refuse_second(chosen)
-    with alone(chosen):
+    with alone(chosen.lock):
         audit, stop = open_audit(chosen), threading.Event()
         announcer = _Announcer(chosen, config)
         service = Service(chosen, config, audit, stop, announcer.ready, announcer.sites)

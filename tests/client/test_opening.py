@@ -1,8 +1,9 @@
 import pytest
 
-from client.opening import alone, open_site
+from client.opening import open_site
 from client.status import StatusBoard
 from common.errors import ConfigError, IntegrityError, TryAgainError
+from common.file_lock import alone
 from tests.site_play import make_site_play
 
 
@@ -60,9 +61,9 @@ def test_what_others_may_reach_keeps_it_closed(play, name):
 
 
 def test_one_node_a_home(play):
-    with alone(play.home):
+    with alone(play.home.lock):
         assert int(play.home.lock.read_text()) > 0
-        with pytest.raises(TryAgainError), alone(play.home):
+        with pytest.raises(TryAgainError), alone(play.home.lock):
             pass
-    with alone(play.home):
+    with alone(play.home.lock):
         pass

@@ -16,9 +16,10 @@ import pytest
 
 from client.home import SiteHome
 from client.ledger.ledger import open_ledger
-from client.opening import alone, open_site
+from client.opening import open_site
 from client.status import StatusBoard
 from common.errors import CloisterError, ConfigError, IntegrityError, RollbackError, TryAgainError
+from common.file_lock import alone
 from common.messages import Refusal
 from common.wire import decode
 from tests.crash_play import Lives, Stage, make_stage
@@ -212,7 +213,7 @@ def test_a_second_process_has_to_wait(lives: Lives) -> None:
     lives.site(ATTACKED)
     with pytest.raises(TryAgainError), open_site(home, StatusBoard(home.status)):
         pass
-    with alone(home), pytest.raises(TryAgainError), alone(home):
+    with alone(home.lock), pytest.raises(TryAgainError), alone(home.lock):
         pass
 
 

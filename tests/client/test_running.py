@@ -6,12 +6,12 @@ import pytest
 
 from client.keys import site_identity
 from client.node_process import running_node
-from client.opening import alone
 from client.running import NodeRun
 from client.status import read_status
 from common.audit import verify_audit
 from common.audit_events import Started, Stopped
 from common.errors import AccessError, CloisterError, TransportError, TryAgainError
+from common.file_lock import alone
 from common.identity import public_name
 from tests.site_commands import Play
 
@@ -91,6 +91,6 @@ def test_a_home_that_is_not_sound_is_refused_before_anything_is_called(joined: P
 
 
 def test_there_is_one_node_a_home(joined: Play) -> None:
-    with alone(joined.site), pytest.raises(TryAgainError, match="already, as process"):
+    with alone(joined.site.lock), pytest.raises(TryAgainError, match="already, as process"):
         run(joined, AssertionError("the coordinator was called"))
     assert not joined.site.status.exists()

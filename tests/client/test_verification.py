@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from client.opening import alone
 from client.review import open_desk
 from client.verification import verify_site
+from common.file_lock import alone
 from tests.client.commands.test_plans import reserve
 from tests.site_commands import Play
 
@@ -68,7 +68,7 @@ def test_a_ledger_put_back_with_its_anchor_is_seen_beside_the_log(joined: Play) 
     assert broken(joined) == {}
     for path, content in kept.items():
         path.write_bytes(content)
-    with alone(joined.site):
+    with alone(joined.site.lock):
         assert broken(joined) == {}  # a node that runs writes between two looks; it compared them when it started
     assert broken(joined) == {"books together": 14}
 

@@ -10,10 +10,11 @@ import pytest
 
 import server.service
 from common.errors import CloisterError, ConfigError, DeadlineError, TransportError, TryAgainError
+from common.file_lock import alone
 from server.config import load_coordinator_config
 from server.control import Node
 from server.gateway.access import AccessLine
-from server.service import Service, alone
+from server.service import Service
 from tests.federation_play import make_federation
 from tests.gateway_play import wait_until
 
@@ -177,7 +178,7 @@ def test_who_is_connected_is_told_when_it_changes(play, home):
 
 
 def test_one_service_a_home(home):
-    with alone(home), pytest.raises(TryAgainError), alone(home):
+    with alone(home.lock), pytest.raises(TryAgainError), alone(home.lock):
         pass
-    with alone(home):
+    with alone(home.lock):
         pass

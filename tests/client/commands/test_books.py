@@ -3,8 +3,8 @@ import stat
 from pathlib import Path
 
 from client.ledger.rows import Recovered as LedgerRecovered
-from client.opening import alone
 from client.review import open_desk
+from common.file_lock import alone
 from tests.client.commands.test_plans import kinds, ledger, reserve
 from tests.site_commands import FEDERATION, Play
 
@@ -33,7 +33,7 @@ def test_verify_tells_damage_from_rollback(joined: Play) -> None:
 
 
 def test_verify_works_while_the_node_holds_the_ledger(joined: Play) -> None:
-    with alone(joined.site), ledger(joined):
+    with alone(joined.site.lock), ledger(joined):
         assert joined("verify").code == 0
 
 
@@ -107,7 +107,7 @@ def test_recover_mends_a_lost_ledger_and_a_lost_log(joined: Play) -> None:
 
 
 def test_recover_does_not_touch_the_books_of_a_running_node(joined: Play) -> None:
-    with alone(joined.site):
+    with alone(joined.site.lock):
         ended = joined("recover", "--reason", REASON, "--yes")
     assert ended.code == 2
     assert "stop" in ended.err

@@ -1,7 +1,7 @@
 import json
 
-from client.opening import alone
 from client.status import StatusBoard
+from common.file_lock import alone
 from tests.site_commands import ADDRESS, Play
 
 
@@ -31,7 +31,7 @@ def test_what_the_node_does_is_shown_while_it_runs_and_no_longer(joined: Play) -
     signed = joined.approved()
     board = StatusBoard(joined.site.status)
     board.show("working", "loading the base model", plan=signed.digest, round_number=3)
-    with alone(joined.site):
+    with alone(joined.site.lock):
         shown = joined("status").out
         assert "working" in shown
         assert "loading the base model" in shown
