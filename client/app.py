@@ -26,8 +26,9 @@ from client.home import SiteHome
 from client.keys import node_key
 from client.node_number import NodeNumber
 from common.channel import CallError, Channel
+from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import AccessError, ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, unpack
+from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, short_envelope, unpack
 
 from flwr.app import Message  # isort: skip
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
@@ -64,7 +65,7 @@ HEARTBEAT_SECONDS: float = HEARTBEAT_DEFAULT_INTERVAL
 
 _FLEET = "/v1/fleet"
 _HEAD_BYTES = 1 << 16
-"""The longest answer that is no part of a message: metadata, and a tree of three names."""
+"""The longest answer that holds no envelope: metadata, and a tree of three names."""
 _GOODBYE_SECONDS = 1.0
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS, _OBJECT_POLL_GROWTH = 0.01, 1.5
@@ -178,7 +179,8 @@ class FleetLink:
         Raises:
             TransportError: When the other side cannot be reached, or its parts do not come.
         """
-        answer = self._call("pull-messages", PullMessagesRequest(node=self._node), PullMessagesResponse)
+        request, limit = PullMessagesRequest(node=self._node), _HEAD_BYTES + SHORT_ENVELOPE_BYTES
+        answer = self._call("pull-messages", request, PullMessagesResponse, limit)
         if not answer.messages_list:
             return None
         try:
@@ -193,12 +195,13 @@ class FleetLink:
         head, tree = answer.messages_list[0], answer.message_object_trees[0]
         if head.metadata.message_type != MESSAGE_TYPE:
             raise ProtocolError("a message must be of our own type")
-        # Of the head only the metadata count, which name whom the answer goes to; Flower wants some content.
+        envelope = short_envelope(head)
+        # Of the head only the metadata count now, which name whom the answer goes to; Flower wants some content.
         head.ClearField("error")
         head.content.Clear()
         head.content.SetInParent()
         message = message_from_proto(head)
-        return Delivery(message, self._envelope(message.metadata.run_id, tree))
+        return Delivery(message, self._envelope(message.metadata.run_id, tree) if envelope is None else envelope)
 
     def reply(self, delivery: Delivery, envelope: bytes) -> None:
         """Send the answer to a message.
@@ -223,7 +226,7 @@ class FleetLink:
     # --- the parts of a message ---
 
     def _envelope(self, run_id: int, tree: ObjectTree) -> bytes:
-        """The one record of a message. Its head came with the call, and the part between them only names the record."""
+        """The one record of a long message. Its head came with the call; the part between only names the record."""
         record = self._pull(run_id, record_of(tree))
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=run_id, message_object_id=tree.object_id)
         self._call("confirm-message-received", request, ConfirmMessageReceivedResponse)
@@ -265,8 +268,8 @@ class FleetLink:
 
     # --- calls ---
 
-    def _call(self, name: str, request: Protobuf, kind: type[Answer]) -> Answer:
-        return self._channel.call(f"{_FLEET}/{name}", request, kind, _HEAD_BYTES)
+    def _call(self, name: str, request: Protobuf, kind: type[Answer], limit_bytes: int = _HEAD_BYTES) -> Answer:
+        return self._channel.call(f"{_FLEET}/{name}", request, kind, limit_bytes)
 
     def _signed_headers(self) -> Mapping[str, str]:
         stamp = now().isoformat()

@@ -61,6 +61,8 @@ def envelope_bound(body_bytes: int) -> int:
 
 
 ENVELOPE_LIMIT_BYTES = envelope_bound(FRAME_LIMIT_BYTES)
+SHORT_ENVELOPE_BYTES = 2 << 20
+"""An envelope up to this long travels in the message that announces it: 500,000 values fit."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
+from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import ProtocolError
 
 ENVIRONMENT: Mapping[str, str] = {
@@ -75,6 +77,22 @@ def unpack(record: bytes) -> bytes:
     return bytes(_only_field(_only_field(item[len(_KEY) :], _VALUE), _BYTES))
 
 
+def short_envelope(head: Head) -> bytes | None:
+    """The bytes that `parcel` left in the head of a short message; None where they come as a record.
+
+    Raises:
+        ProtocolError: When the head holds anything else.
+    """
+    if not head.content.items:
+        return None
+    record = head.content.items[0].config_record
+    if len(head.content.items) != 1 or head.content.items[0].key != _RECORD or len(record.items) != 1:
+        raise _unfit()
+    if record.items[0].key != _FIELD or record.items[0].value.WhichOneof("value") != "bytes":
+        raise _unfit()
+    return bytes(record.items[0].value.bytes)
+
+
 def record_of(tree: ObjectTree) -> str:
     """The name of the one record in a message, by the tree of its parts: message, content, record.
 
@@ -94,14 +112,15 @@ def record_of(tree: ObjectTree) -> str:
 class Parcel:
     """A message as it is handed to the SuperLink, by either side.
 
-    Only the record is ever uploaded: the SuperLink has the head from the announcement, and the two parts around the
-    record name it and hold nothing. Nobody asks for them, and whoever has the record may let the SuperLink forget the
-    message at once; a part that came after that would be refused.
+    A short one is whole in its head, which the SuperLink keeps and hands on: one call each way, where a record of its
+    own takes an upload, a download and a confirmation more. Of a long one only the record is ever uploaded: the two
+    parts around it name it and hold nothing. Nobody asks for them, and whoever has the record may let the SuperLink
+    forget the message at once; a part that came after that would be refused.
 
     Attributes:
-        head: What is announced, without content.
+        head: What is announced; without content where there is a record.
         tree: Names of the parts.
-        record_id: Name of the record.
+        record_id: Name of the record; empty where there is none.
         record: Its bytes.
     """
 
@@ -115,6 +134,8 @@ def parcel(message: FlowerMessage) -> Parcel:
     """A message whose content `pack` made, ready to be sent; it gets its name here, as Flower's own code does it."""
     with no_object_id_recompute():
         message.metadata.__dict__["_message_id"] = message.object_id
+        if len(cast(bytes, message.content[_RECORD][_FIELD])) <= SHORT_ENVELOPE_BYTES:
+            return Parcel(message_to_proto(message), ObjectTree(object_id=message.object_id), "", b"")
         tree = get_object_tree(message)
         record_id = record_of(tree)
         record = get_all_nested_objects(message)[record_id].deflate()

@@ -13,7 +13,7 @@ from typing import cast
 import structlog
 
 from common.errors import ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, unpack
+from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, short_envelope, unpack
 from server.config import WaitingConfig, load_coordinator_config
 from server.control import control_of
 from server.enrolment import EnrolledSite
@@ -25,6 +25,7 @@ from server.submission import is_wanted
 
 from flwr.app import Context, Message  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
+from flwr.proto.message_pb2 import Message as Head  # isort: skip
 from flwr.proto.message_pb2 import (  # isort: skip
     ConfirmMessageReceivedRequest,
     ObjectTree,
@@ -39,6 +40,8 @@ _log = structlog.get_logger()
 
 _GROWTH = 1.5
 _BATCH_BYTES = 16 << 20
+_ASKED_AT_ONCE = 32
+"""Answers that may come in one call: of 2 MiB each, at most."""
 
 app = ServerApp()
 no_client_app = ClientApp()
@@ -130,7 +133,7 @@ class GridTransport:
         return sent
 
     def _push_batch(self, sending: Mapping[str, Parcel]) -> dict[str, str]:
-        """Announce messages together, then upload the one part of each that anybody reads."""
+        """Send messages together, then upload the record of each that is too long to be in it."""
         calls, parcels = self._grid._runtime_client, sending.values()  # noqa: SLF001 - as in `_Mailbox`
         answer = calls.PushMessages(
             PushAppMessagesRequest(
@@ -172,7 +175,8 @@ class _Mailbox:
 
     Flower's `pull_messages` waits for minutes for a part that was announced and is never sent, and raises on a part
     that is not what it says, when the others' answers are already taken from the SuperLink: one site could end every
-    run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads.
+    run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads. Short answers
+    come with their heads, and are not confirmed: the SuperLink forgets a head that it has handed out.
 
     Args:
         grid: Flower's.
@@ -192,8 +196,9 @@ class _Mailbox:
 
     def look(self) -> Iterator[tuple[str, bytes]]:
         """Answers that are whole since the last look."""
-        if self._silent:
-            self._hear()
+        silent = list(self._silent)
+        for start in range(0, len(silent), _ASKED_AT_ONCE):
+            yield from self._hear(silent[start : start + _ASKED_AT_ONCE])
         for message_id, (site, record_id) in list(self._announced.items()):
             part = self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
             if part.object_found and not part.object_available:
@@ -204,13 +209,15 @@ class _Mailbox:
             if envelope is not None:
                 yield site, envelope
 
-    def _hear(self) -> None:
-        """Take note of who has begun to answer; an order has one answer."""
-        answer = self._calls.PullMessages(PullAppMessagesRequest(message_ids=list(self._silent)))
+    def _hear(self, message_ids: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Give short answers, and take note of who has begun a long one; an order has one answer."""
+        answer = self._calls.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
         for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
             site = self._silent.pop(head.metadata.reply_to_message_id, "")
-            record_id = _record_of(tree, site, str(head.error.reason))
-            if site and record_id:
+            envelope, record_id = _content_of(head, tree, site)
+            if site and envelope is not None:
+                yield site, envelope
+            elif site and record_id:
                 self._announced[head.metadata.message_id] = (site, record_id)
             else:
                 self._confirm(head.metadata.message_id)
@@ -222,12 +229,14 @@ class _Mailbox:
         )
 
 
-def _record_of(tree: ObjectTree, site: str, reason: str) -> str:
+def _content_of(head: Head, tree: ObjectTree, site: str) -> tuple[bytes | None, str]:
+    """The envelope in a message, or the name of the record that holds it; neither for one that is none of ours."""
     try:
-        return record_of(tree)
+        envelope = short_envelope(head)
+        return envelope, "" if envelope is not None else record_of(tree)
     except ProtocolError as error:
-        _log.warning("answer ignored", site=site, reason=reason or error.message)
-        return ""
+        _log.warning("answer ignored", site=site, reason=str(head.error.reason) or error.message)
+        return None, ""
 
 
 def _envelope_in(record: bytes, site: str) -> bytes | None:

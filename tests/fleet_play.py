@@ -48,8 +48,14 @@ def instruction(envelope: bytes = ENVELOPE) -> Message:
     return message
 
 
+def short(message: Message) -> fleet_pb2.PullMessagesResponse:
+    """A message that is whole in its head, as the SuperLink hands it out."""
+    tree = message_pb2.ObjectTree(object_id=message.object_id)
+    return fleet_pb2.PullMessagesResponse(messages_list=[message_to_proto(message)], message_object_trees=[tree])
+
+
 class Coordinator:
-    """Answers as a SuperLink does, with one message; a test replaces what it likes."""
+    """Answers as a SuperLink does, with one message whose record is long; a test replaces what it likes."""
 
     def __init__(self, **changes) -> None:
         message = instruction()

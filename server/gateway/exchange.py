@@ -11,7 +11,7 @@ from starlette.types import Receive, Send
 
 from server.gateway.access import NO_ANSWER
 from server.gateway.limits import GatewayLimits
-from server.gateway.rules import PROTOBUF, REFUSED_BODY, REFUSED_HEADERS, RESPONSE_TYPES, Head
+from server.gateway.rules import PROTOBUF, REFUSED_BODY, REFUSED_HEADERS, RESPONSE_TYPES, Head, body_limit
 
 OPENING_BYTES = 64 * 1024
 
@@ -50,6 +50,7 @@ class Exchange:
         self._client, self._limits, self._receive, self._send = client, limits, receive, send
         self._body_ended = False
         self._waited_seconds = 0.0
+        self._limit_bytes = 0
         self.status = NO_ANSWER
         self.bytes_in = 0
         self.bytes_out = 0
@@ -61,6 +62,7 @@ class Exchange:
             What goes wrong when the answer has begun leaves it unfinished, which closes the connection: an answer that
             is cut off must not look whole.
         """
+        self._limit_bytes = body_limit(head.path, self._limits.body_limit_bytes)
         try:
             async with asyncio.timeout(self._limits.request_seconds):
                 await self._forward(head)
@@ -120,7 +122,7 @@ class Exchange:
             raise _ClientGoneError
         piece: bytes = message.get("body", b"")
         self.bytes_in += len(piece)
-        if self.bytes_in > self._limits.body_limit_bytes:
+        if self.bytes_in > self._limit_bytes:
             raise _BodyTooLongError
         self._body_ended = not message.get("more_body", False)
         return piece

@@ -21,7 +21,7 @@ class GatewayLimits(StrictConfig):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     body_limit_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
-    """The longest request body; Flower cuts arrays at 5 MiB, so 32 MiB is ample."""
+    """The longest upload; what is no upload ends at a little over 2 MiB, or here."""
     requests_per_second: float = Field(default=200.0, gt=0)
     """Requests and connections an address may make in the long run."""
     burst: int = Field(default=400, ge=1)

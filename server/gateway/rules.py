@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.envelope import SHORT_ENVELOPE_BYTES
+
 PROTOBUF = b"application/protobuf"
 
 FLEET_PATHS = (
@@ -54,6 +56,9 @@ HEAD_LIMIT_BYTES = 8 * 1024
 HEADERS_LIMIT = 32
 HEADER_VALUE_LIMIT = 1024
 
+_UPLOAD = "/v1/fleet/push-object"
+_ROOM_BYTES = 64 * 1024
+
 _PATHS: Mapping[bytes, str] = {path.encode("ascii"): path for path in FLEET_PATHS}
 _SINGLE = FORWARDED_HEADERS | {b"content-type", b"content-length", b"transfer-encoding", b"connection"}
 # What asks for another protocol, another body or a second answer than the one that is passed on.
@@ -86,6 +91,14 @@ class Refusal:
     status: int
 
 
+def body_limit(path: str, upload_limit_bytes: int) -> int:
+    """The longest body of a call: of an upload as configured, of any other a short envelope with its head.
+
+    The SuperLink builds objects of what is in the others, and takes an upload as it is.
+    """
+    return upload_limit_bytes if path == _UPLOAD else min(upload_limit_bytes, SHORT_ENVELOPE_BYTES + _ROOM_BYTES)
+
+
 def judge(scope: Mapping[str, Any], body_limit_bytes: int) -> Head | Refusal:
     """Decide on a request by its head alone.
 
@@ -100,7 +113,7 @@ def judge(scope: Mapping[str, Any], body_limit_bytes: int) -> Head | Refusal:
 
     Args:
         scope: An ASGI `http` scope.
-        body_limit_bytes: The longest body that may be declared.
+        body_limit_bytes: The longest body that an upload may declare.
 
     Returns:
         404 for what is not on the list, 413 for a body that says it is too long, 400 for any other shape.
@@ -122,7 +135,7 @@ def _judge_body(path: str, values: Mapping[bytes, bytes], headers: Headers, body
         return Refusal(400)
     if length is not None and not _LENGTH.fullmatch(length):
         return Refusal(400)
-    if length is not None and int(length) > body_limit_bytes:
+    if length is not None and int(length) > body_limit(path, body_limit_bytes):
         return Refusal(413)
     return Head(path, None if length is None else int(length), tuple(_forwarded(headers)))
 

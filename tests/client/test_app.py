@@ -11,8 +11,8 @@ import pytest
 from flwr.app import ConfigRecord
 from flwr.app.message import remove_content_from_message
 from flwr.common import constant
-from flwr.common.serde import message_to_proto
-from flwr.proto import control_pb2, fleet_pb2, heartbeat_pb2, message_pb2, runtime_pb2
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto import control_pb2, fleet_pb2, heartbeat_pb2, message_pb2, recorddict_pb2, runtime_pb2
 from flwr.proto.error_pb2 import Error
 from flwr.supercore import constant as core
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, iterate_object_tree
@@ -33,12 +33,12 @@ from client.app import open_link
 from client.config import NetworkConfig
 from client.enrolment import read_pinned
 from common.errors import AccessError, ConfigError
-from common.flower import record_of, unpack
+from common.flower import record_of, short_envelope, unpack
 from server.gateway.rules import FLEET_PATHS
 from tests import fleet_play
 from tests.evil_server import evil_server, proxy, whole
 from tests.federation_play import make_federation
-from tests.fleet_play import ENVELOPE, Coordinator, instruction
+from tests.fleet_play import ENVELOPE, Coordinator, instruction, short
 
 # --- the contract with Flower ----------------------------------------------------------------------------------------
 
@@ -82,6 +82,11 @@ FIELDS = {
     message_pb2.ConfirmMessageReceivedRequest: "node run_id message_object_id",
     message_pb2.ObjectTree: "object_id children",
     message_pb2.Message: "metadata content error",
+    recorddict_pb2.RecordDict: "items",
+    recorddict_pb2.RecordDict.Item: "key config_record",
+    recorddict_pb2.ConfigRecord: "items",
+    recorddict_pb2.ConfigRecord.Item: "key value",
+    recorddict_pb2.ConfigRecordValue: "bytes",
     message_pb2.Metadata: "run_id message_id src_node_id dst_node_id reply_to_message_id ttl created_at",
     runtime_pb2.PullAppMessagesRequest: "message_ids",
     runtime_pb2.PushAppMessagesRequest: "messages_list message_object_trees",
@@ -127,7 +132,8 @@ IMPORTS = {
     server.app: {
         "flwr.app": "Context Message",
         "flwr.clientapp": "ClientApp",
-        "flwr.proto.message_pb2": "ConfirmMessageReceivedRequest ObjectTree PullObjectRequest PushObjectRequest",
+        "flwr.proto.message_pb2": "Message as Head ConfirmMessageReceivedRequest ObjectTree PullObjectRequest "
+        "PushObjectRequest",
         "flwr.proto.runtime_pb2": "PullAppMessagesRequest PushAppMessagesRequest",
         "flwr.serverapp": "Grid ServerApp",
         "flwr.superlink.grid": "HttpGrid",
@@ -221,6 +227,11 @@ def test_a_message_of_ours_is_three_parts_and_one_of_them_has_our_bytes():
     assert ConfigRecord.inflate(content)["envelope"] == unpack(content) == ENVELOPE
 
 
+def test_the_superlink_hands_a_short_message_on_as_it_is():
+    head = message_to_proto(instruction())
+    assert short_envelope(message_to_proto(message_from_proto(head))) == ENVELOPE
+
+
 # --- a link ---
 
 
@@ -231,7 +242,28 @@ def linked(tmp_path):
         yield lambda coordinator, **options: stack.enter_context(fleet_play.linked(tmp_path, coordinator, **options))
 
 
-def test_a_node_connects_takes_a_message_and_answers_it(linked):
+@pytest.fixture
+def long(monkeypatch):
+    """A few bytes are a long envelope."""
+    monkeypatch.setattr(common.flower, "SHORT_ENVELOPE_BYTES", 3)
+
+
+def test_a_short_message_and_its_answer_take_one_call_each(linked):
+    coordinator = Coordinator(pull_messages=short(instruction()))
+    link, server = linked(coordinator)
+    link.connect()
+    delivery = link.receive()
+    assert delivery.envelope == ENVELOPE
+    assert not delivery.message.content
+    link.reply(delivery, b"answer")
+    assert [path.rpartition("/")[2] for path in server.paths] == ["activate-node", "pull-messages", "push-messages"]
+    (head,), (tree,) = coordinator.announced.messages_list, coordinator.announced.message_object_trees
+    assert short_envelope(head) == b"answer"
+    assert (tree.object_id, list(tree.children)) == (head.metadata.message_id, [])
+    assert head.metadata.reply_to_message_id == delivery.message.metadata.message_id
+
+
+def test_a_node_connects_takes_a_message_and_answers_it(linked, long):
     coordinator = Coordinator()
     link, server = linked(coordinator)
     link.connect()
@@ -282,7 +314,7 @@ def test_without_a_number_that_the_superlink_knows_a_refused_node_stays_out(link
         link.connect()
 
 
-def test_the_record_is_sent_once_and_no_other_part(linked):
+def test_the_record_is_sent_once_and_no_other_part(linked, long):
     coordinator = Coordinator()
     link, _ = linked(coordinator)
     link.connect()

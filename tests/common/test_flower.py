@@ -2,13 +2,17 @@ import os
 import tracemalloc
 
 import pytest
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.common.serde import recorddict_to_proto
+from flwr.proto.message_pb2 import Message as Head
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.recorddict_pb2 import ConfigRecord as ConfigProto
 
 import common.flower
+from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import ProtocolError
-from common.flower import pack, record_of, unpack
+from common.flower import pack, parcel, record_of, short_envelope, unpack
+from tests.fleet_play import instruction
 
 # --- our bytes in Flower's messages ----------------------------------------------------------------------------------
 
@@ -49,6 +53,40 @@ def test_a_record_of_many_small_fields_is_not_built():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * len(record)
+
+
+@pytest.mark.parametrize("size", [0, 1, SHORT_ENVELOPE_BYTES])
+def test_a_short_message_is_whole_in_its_head(size):
+    sending = parcel(message := instruction(bytes(size)))
+    assert short_envelope(sending.head) == bytes(size)
+    assert (sending.record_id, sending.record, len(sending.tree.children)) == ("", b"", 0)
+    assert sending.tree.object_id == message.object_id == sending.head.metadata.message_id
+
+
+def test_a_long_message_has_a_record_and_nothing_in_its_head():
+    envelope = bytes(SHORT_ENVELOPE_BYTES + 1)
+    sending = parcel(instruction(envelope))
+    assert short_envelope(sending.head) is None
+    assert record_of(sending.tree) == sending.record_id != ""
+    assert unpack(sending.record) == envelope
+
+
+def other_heads():
+    for content in ({}, {"envelope": "abc"}, {"envelope": [1]}, {"envelope": b"a", "more": b"b"}, {"more": b"a"}):
+        yield RecordDict({"cloister": ConfigRecord(content)})
+    yield RecordDict({"other": ConfigRecord({"envelope": b"a"})})
+    yield RecordDict({"cloister": ConfigRecord({"envelope": b"a"}), "more": ConfigRecord()})
+    yield RecordDict({"cloister": MetricRecord({"envelope": 1})})
+
+
+@pytest.mark.parametrize("content", list(other_heads()), ids=str)
+def test_a_head_with_anything_else_is_a_protocol_error(content):
+    with pytest.raises(ProtocolError, match="one sealed envelope"):
+        short_envelope(Head(content=recorddict_to_proto(content)))
+
+
+def test_a_head_without_content_holds_no_envelope():
+    assert short_envelope(Head()) is None
 
 
 def tree(*children: ObjectTree) -> ObjectTree:

@@ -3,13 +3,15 @@
 from contextlib import ExitStack
 
 import pytest
+from flwr.app import ConfigRecord
 from flwr.app.message import remove_content_from_message
-from flwr.common.serde import message_to_proto
+from flwr.common.serde import config_record_to_proto, message_to_proto
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2
 from flwr.proto.error_pb2 import Error
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 
 import client.app
+import common.flower
 from client.app import Delivery
 from common.channel import CallError
 from common.errors import AccessError, TransportError
@@ -24,6 +26,12 @@ def linked(tmp_path):
     """A link to a coordinator, and the server behind it."""
     with ExitStack() as stack:
         yield lambda coordinator, **options: stack.enter_context(fleet_play.linked(tmp_path, coordinator, **options))
+
+
+@pytest.fixture
+def long(monkeypatch):
+    """A few bytes are a long envelope."""
+    monkeypatch.setattr(common.flower, "SHORT_ENVELOPE_BYTES", 3)
 
 
 # --- a coordinator that lies -----------------------------------------------------------------------------------------
@@ -60,6 +68,20 @@ def test_a_message_that_is_not_of_three_parts_is_none_of_ours(linked, trees):
     assert server.paths == ["/v1/fleet/pull-messages"]
 
 
+def test_a_head_that_holds_anything_but_one_envelope_is_none_of_ours(linked):
+    for content in ({}, {"envelope": "text"}, {"envelope": b"a", "more": b"b"}, {"other": b"a"}):
+        head = odd_head()
+        head.content.items.add(key="cloister").config_record.CopyFrom(config_record_to_proto(ConfigRecord(content)))
+        link, _ = linked(Coordinator(pull_messages=pulled(head)))
+        assert link.receive() is None
+    for second in ("cloister", "other"):
+        head = message_to_proto(instruction())
+        head.content.items.add(key=second)
+        link, server = linked(Coordinator(pull_messages=pulled(head)))
+        assert link.receive() is None
+        assert server.paths == ["/v1/fleet/pull-messages"]
+
+
 @pytest.mark.parametrize("record", [b"", b"\xff", b"ConfigRecord  0\x00", bytes(100)], ids=len)
 def test_a_record_that_holds_no_envelope_is_none_of_ours(linked, record):
     part = message_pb2.PullObjectResponse(object_found=True, object_available=True, object_content=record)
@@ -89,8 +111,8 @@ def test_a_message_of_another_type_is_none_of_ours(linked, kind):
 
 
 def test_a_tree_of_millions_is_not_read(linked):
-    link, server = linked(Coordinator(pull_messages=pulled().SerializeToString() + b"\x12\x00" * 1_000_000))
-    with pytest.raises(CallError, match="more than 65536 bytes"):
+    link, server = linked(Coordinator(pull_messages=pulled().SerializeToString() + b"\x12\x00" * 1_100_000))
+    with pytest.raises(CallError, match="more than 2162688 bytes"):
         link.receive()
     assert server.paths == ["/v1/fleet/pull-messages"]
 
@@ -105,7 +127,7 @@ def test_a_part_that_does_not_come_is_an_error_in_bounded_time(linked, monkeypat
     assert "/v1/fleet/confirm-message-received" not in server.paths
 
 
-def test_an_answer_that_is_not_taken_is_an_error(linked):
+def test_an_answer_that_is_not_taken_is_an_error(linked, long):
     link, _ = linked(Coordinator(push_object=message_pb2.PushObjectResponse(stored=False)))
     with pytest.raises(TransportError, match="did not take"):
         link.reply(link.receive(), b"answer")
@@ -118,7 +140,7 @@ def test_a_forgotten_node_is_told(linked):
 
 
 @pytest.mark.parametrize("name", ["activate-node", "pull-messages", "pull-object", "push-messages", "push-object"])
-def test_what_is_no_protobuf_is_an_error_in_each_call(linked, name):
+def test_what_is_no_protobuf_is_an_error_in_each_call(linked, long, name):
     link, _ = linked(Coordinator(**{name.replace("-", "_"): b"\xff\xff\xff"}))
     with pytest.raises(CallError, match="no Flower message"):
         _live(link)

@@ -4,14 +4,16 @@ import time
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
+from flwr.common.serde import recorddict_to_proto
 from flwr.proto.error_pb2 import Error
 from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PushAppMessagesResponse
 
+import common.flower
 import server.app
 from common.errors import TransportError
-from common.flower import pack, record_of, unpack
+from common.flower import pack, record_of, short_envelope, unpack
 from server.app import GridTransport, app, main
 from server.config import WaitingConfig
 from server.pacing import Patience
@@ -34,7 +36,7 @@ class Grid:
         self.replies = replies
         self.pushed, self.confirmed, self.parts, self.asked = {}, [], {}, []
         self._runtime_client = self
-        self.orders, self.contents, self.announced = {}, {}, []
+        self.orders, self.contents, self.announced, self.looked_for = {}, {}, [], []
         self.takes = True
 
     def PushMessages(self, request):  # noqa: N802 - Flower's name
@@ -42,7 +44,10 @@ class Grid:
         for head, tree in zip(request.messages_list, request.message_object_trees, strict=True):
             names.append(f"order {len(self.pushed)}")
             self.pushed[names[-1]] = head.metadata
-            self.orders[record_of(tree)] = head.metadata.dst_node_id
+            if (envelope := short_envelope(head)) is None:
+                self.orders[record_of(tree)] = head.metadata.dst_node_id
+            else:
+                self.contents[head.metadata.dst_node_id] = envelope
         self.announced.append(len(names))
         if not self.takes:
             return PushAppMessagesResponse(message_ids=["" for _ in names])
@@ -53,12 +58,14 @@ class Grid:
 
     def PullMessages(self, request):  # noqa: N802 - Flower's name
         heads, trees = [], []
+        self.looked_for.append(len(request.message_ids))
         for name in request.message_ids:
             reply = self.replies.get(f"n{self.pushed[name].dst_node_id}")
             if reply is None or not reply.due():
                 continue
             metadata = Metadata(message_id=f"reply to {name}", reply_to_message_id=name)
-            heads.append(Message(metadata=metadata, error=Error(code=3, reason=reply.error) if reply.error else None))
+            error = Error(code=3, reason=reply.error) if reply.error else None
+            heads.append(Message(metadata=metadata, error=error, content=reply.content))
             trees.append(reply.tree)
             self.parts[f"reply to {name}"] = reply
         return PullAppMessagesResponse(messages_list=heads, message_object_trees=trees)
@@ -75,6 +82,7 @@ class Reply:
     """What one node says."""
 
     counter = 0
+    content = None
 
     def __init__(self, envelope=b"answer", *, record=None, tree=None, after=0, missing=0, found=True, error=""):
         Reply.counter += 1
@@ -82,6 +90,13 @@ class Reply:
         self.tree = tree or ObjectTree(children=[ObjectTree(children=[ObjectTree(object_id=self.name)])])
         self.record = pack(envelope)["cloister"].deflate() if record is None else record
         self.after, self.missing, self.found, self.error = after, missing, found, error
+
+    @classmethod
+    def short(cls, content=None, **options):
+        """One that is whole in its head."""
+        reply = cls(tree=ObjectTree(object_id="whole"), **options)
+        reply.content = recorddict_to_proto(pack(b"short") if content is None else content)
+        return reply
 
     def due(self):
         self.after -= 1
@@ -105,6 +120,12 @@ def identity(monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1, raising=False)
 
 
+@pytest.fixture
+def long(monkeypatch):
+    """A few bytes are a long envelope."""
+    monkeypatch.setattr(common.flower, "SHORT_ENVELOPE_BYTES", 3)
+
+
 def exchange(grid, *sites, patience=None):
     transport = GridTransport(grid, {f"n{number}": number for number in range(9)}, WAITING)
     if patience is not None:
@@ -112,7 +133,21 @@ def exchange(grid, *sites, patience=None):
     return dict(transport.exchange({site: f"order to {site}".encode() for site in sites}))
 
 
-def test_each_site_gets_its_own_order_and_its_answer_comes_back():
+def test_short_orders_and_answers_are_one_call_out_and_one_in():
+    grid = Grid(n1=Reply.short(), n2=Reply.short())
+    assert exchange(grid, "n1", "n2") == {"n1": b"short", "n2": b"short"}
+    assert grid.contents == {1: b"order to n1", 2: b"order to n2"}
+    assert (grid.announced, grid.looked_for, grid.asked, grid.confirmed) == ([2], [2], [], [])
+
+
+def test_many_sites_are_looked_for_a_few_at_a_time():
+    grid = Grid(**{f"n{number}": Reply.short() for number in range(80)})
+    transport = GridTransport(grid, {f"n{number}": number for number in range(80)}, WAITING)
+    assert len(dict(transport.exchange({f"n{number}": b"order" for number in range(80)}))) == 80
+    assert grid.looked_for == [32, 32, 16]
+
+
+def test_each_site_gets_its_own_order_and_its_answer_comes_back(long):
     grid = Grid(n1=Reply(b"one"), n2=Reply(b"two", after=3))
     assert exchange(grid, "n1", "n2") == {"n1": b"one", "n2": b"two"}
     assert grid.contents == {1: b"order to n1", 2: b"order to n2"}
@@ -159,6 +194,10 @@ EVIL = {
     "a wide tree": Reply(tree=ObjectTree(children=[ObjectTree()] * 1000)),
     "a part that is gone": Reply(found=False),
     "an error": Reply(tree=ObjectTree(object_id="e"), error="node unavailable"),
+    "a short one of nothing": Reply.short(RecordDict({"cloister": ConfigRecord()})),
+    "a short one of text": Reply.short(RecordDict({"cloister": ConfigRecord({"envelope": "text"})})),
+    "a short one of another": Reply.short(RecordDict({"other": ConfigRecord({"envelope": b"a"})})),
+    "a short one of two": Reply.short(RecordDict({name: ConfigRecord({"envelope": b"a"}) for name in "ab"})),
 }
 
 
@@ -171,7 +210,7 @@ def test_no_answer_raises_or_takes_another_with_it(reply):
     assert len(grid.confirmed) == 2
 
 
-def test_nothing_but_the_one_record_is_asked_for():
+def test_nothing_but_the_one_record_is_asked_for(long):
     grid = Grid(n1=Reply())
     exchange(grid, "n1")
     assert grid.asked == [grid.replies["n1"].name]

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from common.envelope import SHORT_ENVELOPE_BYTES
 from server.gateway.access import NO_ANSWER
 from tests.gateway_play import (
     HEARTBEAT,
@@ -80,6 +81,17 @@ def test_a_chunked_body_that_goes_on_is_cut_off_at_the_limit(files, upstream):
     assert len(upstream.seen) == 1
     assert upstream.seen[0].size <= LIMIT
     assert not upstream.seen[0].whole
+
+
+def test_a_chunked_body_that_is_no_upload_is_cut_off_earlier(files, upstream):
+    longest = SHORT_ENVELOPE_BYTES + 2**16
+    path = "/v1/fleet/push-messages"
+    with gateway(files, upstream.port) as gate:
+        assert status_of(gate.say(post(path, chunks(bytes(longest)), framing=CHUNKED))) == 200
+        with gate.connect() as connection:
+            send_all(connection, post(path, chunks(bytes(longest + 1)), framing=CHUNKED))
+            assert status_of(read_answer(connection)) in (413, NO_ANSWER)
+    assert [seen.whole for seen in upstream.seen] == [True, False]
 
 
 def test_a_long_body_with_a_broken_end_never_looks_whole(files, upstream):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.gateway.rules import FLEET_PATHS, FORWARDED_HEADERS, Head, Refusal, judge
+from common.envelope import SHORT_ENVELOPE_BYTES
+from server.gateway.rules import FLEET_PATHS, FORWARDED_HEADERS, Head, Refusal, body_limit, judge
 
 LIMIT = 1000
 TYPE = (b"content-type", b"application/protobuf")
@@ -119,6 +120,15 @@ def test_old_and_new_protocols_are_refused():
 def test_a_declared_body_may_be_as_long_as_the_limit_and_no_longer():
     assert judge(scope(headers=(TYPE, (b"content-length", b"1000"))), LIMIT) == Head("/v1/fleet/get-run", 1000, ())
     assert judge(scope(headers=(TYPE, (b"content-length", b"1001"))), LIMIT) == Refusal(413)
+
+
+@pytest.mark.parametrize("path", FLEET_PATHS)
+def test_what_is_no_upload_ends_at_a_short_envelope_with_its_head(path):
+    limit = 32 << 20
+    longest = limit if path.endswith("push-object") else SHORT_ENVELOPE_BYTES + (1 << 16)
+    assert body_limit(path, limit) == longest
+    for length, verdict in ((longest, Head(path, longest, ())), (longest + 1, Refusal(413))):
+        assert judge(scope(path, headers=(TYPE, (b"content-length", b"%d" % length))), limit) == verdict
 
 
 def test_only_what_flower_reads_is_forwarded():
