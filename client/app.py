@@ -12,27 +12,32 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
-from client.authorities import trusted_authorities
-from client.config import NetworkConfig
-from client.enrolment import Pinned
-from client.home import SiteHome
-from client.keys import node_key
 from client.node_number import NodeNumber
+from client.unanswered import UnansweredMessage
 from common.channel import CallError, Channel
 from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import AccessError, ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, short_envelope, unpack
+from common.flower import (
+    MESSAGE_TYPE,
+    Parcel,
+    answerable,
+    pack,
+    parcel,
+    read_whole,
+    record_of,
+    short_envelope,
+    unpack,
+    whole,
+)
 
 from flwr.app import Message  # isort: skip
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
-from flwr.common.serde import message_from_proto  # isort: skip
 from flwr.proto.fleet_pb2 import (  # isort: skip
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -106,7 +111,8 @@ class FleetLink:
         limit_bytes: The longest part of a message.
         timeout_seconds: For each wait on the network.
         proxy: As `common.channel.Channel`.
-        memory: A file for the number that the SuperLink gave this node.
+        number: Where the number is kept that the SuperLink gave this node.
+        unanswered: Where the message is kept that this node is at.
     """
 
     def __init__(  # noqa: PLR0913 - each of them is one decision about the network
@@ -118,10 +124,13 @@ class FleetLink:
         limit_bytes: int = 64 << 20,
         timeout_seconds: float = 30.0,
         proxy: str | None = None,
-        memory: Path | None = None,
+        number: NodeNumber | None = None,
+        unanswered: UnansweredMessage | None = None,
     ) -> None:
         self._key = key
-        self._number = NodeNumber(memory)
+        self._number = number or NodeNumber(None)
+        self._unanswered = unanswered or UnansweredMessage(None)
+        self._is_new = True
         self._public = public_key_to_bytes(key.public_key())
         self._channel = Channel(
             address,
@@ -174,11 +183,15 @@ class FleetLink:
             raise TransportError("the SuperLink does not know this node any more", hint="it connects again by itself")
 
     def receive(self) -> Delivery | None:
-        """The next message for this node; None where there is none, or none of ours.
+        """The next message for this node, first of all the one that the last link left unanswered; None for none.
 
         Raises:
             TransportError: When the other side cannot be reached, or its parts do not come.
         """
+        if self._is_new:
+            self._is_new = False
+            if (left := read_whole(self._unanswered.take())) is not None:
+                return Delivery(*left)
         request, limit = PullMessagesRequest(node=self._node), _HEAD_BYTES + SHORT_ENVELOPE_BYTES
         answer = self._call("pull-messages", request, PullMessagesResponse, limit)
         if not answer.messages_list:
@@ -196,15 +209,14 @@ class FleetLink:
         if head.metadata.message_type != MESSAGE_TYPE:
             raise ProtocolError("a message must be of our own type")
         envelope = short_envelope(head)
-        # Of the head only the metadata count now, which name whom the answer goes to; Flower wants some content.
-        head.ClearField("error")
-        head.content.Clear()
-        head.content.SetInParent()
-        message = message_from_proto(head)
-        return Delivery(message, self._envelope(message.metadata.run_id, tree) if envelope is None else envelope)
+        message = answerable(head)
+        if envelope is None:
+            envelope = self._envelope(message.metadata.run_id, tree)
+        self._unanswered.keep(whole(head, envelope))
+        return Delivery(message, envelope)
 
     def reply(self, delivery: Delivery, envelope: bytes) -> None:
-        """Send the answer to a message.
+        """Send the answer to a message; where that fails, the message is the first one over the next link.
 
         Raises:
             TransportError: When the other side cannot be reached, or the run is over there.
@@ -213,6 +225,7 @@ class FleetLink:
         answer = self._announce(sending := parcel(reply))
         if sending.record_id in answer.objects_to_push:
             self._push(reply.metadata.run_id, answer.session_id, sending)
+        self._unanswered.forget()
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""
@@ -283,20 +296,3 @@ class FleetLink:
 def _unknown_node(error: CallError) -> AccessError:
     rule = f"the coordinator does not let this node in (HTTP {error.status}, Flower's code {error.code})"
     return AccessError(rule, "ask whether this site is enrolled there; `cloister-site doctor` compares the clocks")
-
-
-def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLink:
-    """The link of a site to its pinned coordinator, as the hospital's network settings say.
-
-    Raises:
-        ConfigError: When the node's key or the further CA file cannot be used.
-    """
-    invitation = pinned.invitation
-    return FleetLink(
-        invitation.address,
-        trusted_authorities(invitation.ca_certificate, network),
-        node_key(home),
-        timeout_seconds=network.timeout_seconds,
-        proxy=network.proxy,
-        memory=home.node_number,
-    )

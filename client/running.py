@@ -27,7 +27,7 @@ from common.file_lock import alone
 _log = structlog.get_logger()
 
 MakeLink = Callable[[SiteHome, Pinned, NetworkConfig], Link]
-"""A link to the pinned coordinator; `client.app.open_link`."""
+"""A link to the pinned coordinator; `client.link.open_link`."""
 
 Ending = Literal["signal", "failed"]
 

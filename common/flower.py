@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from google.protobuf.message import DecodeError
+
 from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import ProtocolError
 
@@ -24,7 +26,7 @@ os.environ.update(ENVIRONMENT)
 from flwr.app import ConfigRecord, RecordDict  # noqa: E402
 from flwr.app import Message as FlowerMessage  # noqa: E402
 from flwr.app.message import remove_content_from_message  # noqa: E402
-from flwr.common.serde import message_to_proto  # noqa: E402
+from flwr.common.serde import message_from_proto, message_to_proto  # noqa: E402
 from flwr.proto.message_pb2 import Message as Head  # noqa: E402
 from flwr.proto.message_pb2 import ObjectTree  # noqa: E402
 from flwr.supercore.constant import HEAD_BODY_DIVIDER  # noqa: E402
@@ -91,6 +93,31 @@ def short_envelope(head: Head) -> bytes | None:
     if record.items[0].key != _FIELD or record.items[0].value.WhichOneof("value") != "bytes":
         raise _unfit()
     return bytes(record.items[0].value.bytes)
+
+
+def whole(head: Head, envelope: bytes) -> bytes:
+    """A message as bytes, with its envelope in its head whatever its length; `short_envelope` reads it."""
+    message = Head(metadata=head.metadata)
+    item = message.content.items.add(key=_RECORD).config_record.items.add(key=_FIELD)
+    item.value.bytes = envelope
+    return bytes(message.SerializeToString())
+
+
+def read_whole(data: bytes) -> tuple[FlowerMessage, bytes] | None:
+    """A message to answer, and its envelope, from what `whole` made; None for any other bytes."""
+    try:
+        head = Head.FromString(data)
+        envelope = short_envelope(head)
+    except (DecodeError, ProtocolError):
+        return None
+    return None if envelope is None else (answerable(head), envelope)
+
+
+def answerable(head: Head) -> FlowerMessage:
+    """A message to answer: of its head only the metadata count, which name whom the answer goes to."""
+    message = Head(metadata=head.metadata)
+    message.content.SetInParent()  # Flower wants some
+    return message_from_proto(message)
 
 
 def record_of(tree: ObjectTree) -> str:

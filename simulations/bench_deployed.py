@@ -29,6 +29,7 @@ from client.app import FleetLink
 from client.enrolment import read_pinned
 from client.home import SiteHome
 from client.keys import node_key
+from client.node_number import NodeNumber
 from client.opening import OpenSite, open_site
 from client.status import StatusBoard
 from common.signed_plan import SignedPlan
@@ -140,7 +141,7 @@ def _call_figures(deployment: Deployment) -> Iterator[Figure]:
 
 def _link(home: SiteHome, address: str) -> FleetLink:
     authority = read_pinned(home).invitation.ca_certificate
-    return FleetLink(address, authority, node_key(home), proxy="", memory=home.node_number)
+    return FleetLink(address, authority, node_key(home), proxy="", number=NodeNumber(home.node_number))
 
 
 def _seconds(call: Callable[[], object]) -> float:

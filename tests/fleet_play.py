@@ -57,8 +57,8 @@ def short(message: Message) -> fleet_pb2.PullMessagesResponse:
 class Coordinator:
     """Answers as a SuperLink does, with one message whose record is long; a test replaces what it likes."""
 
-    def __init__(self, **changes) -> None:
-        message = instruction()
+    def __init__(self, envelope: bytes = ENVELOPE, **changes) -> None:
+        message = instruction(envelope)
         tree = get_object_tree(message)
         record = get_all_nested_objects(message)[record_of(tree)].deflate()
         head = message_to_proto(remove_content_from_message(message))

@@ -42,7 +42,8 @@ def start(
 
     try:
         with Interrupts(None).raised():
-            from client.app import HEARTBEAT_SECONDS, open_link
+            from client.app import HEARTBEAT_SECONDS
+            from client.link import open_link
             from client.running import NodeRun
 
             NodeRun(site, open_link, HEARTBEAT_SECONDS / 2, wait).run()

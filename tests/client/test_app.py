@@ -29,15 +29,14 @@ import client.app
 import common.flower
 import server.app
 import server.control
-from client.app import open_link
-from client.config import NetworkConfig
-from client.enrolment import read_pinned
-from common.errors import AccessError, ConfigError
+from client.node_number import NodeNumber
+from client.unanswered import UnansweredMessage
+from common.envelope import SHORT_ENVELOPE_BYTES
+from common.errors import AccessError, TransportError
 from common.flower import record_of, short_envelope, unpack
 from server.gateway.rules import FLEET_PATHS
 from tests import fleet_play
-from tests.evil_server import evil_server, proxy, whole
-from tests.federation_play import make_federation
+from tests.evil_server import whole
 from tests.fleet_play import ENVELOPE, Coordinator, instruction, short
 
 # --- the contract with Flower ----------------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ IMPORTS = {
     common.flower: {
         "flwr.app": "ConfigRecord RecordDict Message as FlowerMessage",
         "flwr.app.message": "remove_content_from_message",
-        "flwr.common.serde": "message_to_proto",
+        "flwr.common.serde": "message_from_proto message_to_proto",
         "flwr.proto.message_pb2": "Message as Head ObjectTree",
         "flwr.supercore.constant": "HEAD_BODY_DIVIDER",
         "flwr.supercore.inflatable.inflatable_object": "get_all_nested_objects get_object_tree no_object_id_recompute",
@@ -118,7 +117,6 @@ IMPORTS = {
     client.app: {
         "flwr.app": "Message",
         "flwr.common.constant": "HEARTBEAT_DEFAULT_INTERVAL TIMESTAMP_HEADER",
-        "flwr.common.serde": "message_from_proto",
         "flwr.proto.fleet_pb2": "ActivateNodeRequest ActivateNodeResponse DeactivateNodeRequest DeactivateNodeResponse "
         "PullMessagesRequest PullMessagesResponse PushMessagesRequest PushMessagesResponse",
         "flwr.proto.heartbeat_pb2": "SendNodeHeartbeatRequest SendNodeHeartbeatResponse",
@@ -290,7 +288,7 @@ def refusing(coordinator, *names):
 
 def test_a_node_that_is_taken_for_there_comes_back_under_its_number(linked, tmp_path):
     memory = tmp_path / "node.number"
-    first, _ = linked(Coordinator(), memory=memory)
+    first, _ = linked(Coordinator(), number=NodeNumber(memory))
     first.connect()
     assert memory.read_text() == "7"
     seen = []
@@ -299,7 +297,7 @@ def test_a_node_that_is_taken_for_there_comes_back_under_its_number(linked, tmp_
         seen.append(request.node.node_id)
         return heartbeat_pb2.SendNodeHeartbeatResponse(success=True)
 
-    second, _ = linked(refusing(Coordinator(send_node_heartbeat=alive), "activate-node"), memory=memory)
+    second, _ = linked(refusing(Coordinator(send_node_heartbeat=alive), "activate-node"), number=NodeNumber(memory))
     second.connect()
     assert seen == [7]
 
@@ -309,9 +307,57 @@ def test_without_a_number_that_the_superlink_knows_a_refused_node_stays_out(link
     memory = tmp_path / "node.number"
     if kept is not None:
         memory.write_text(kept)
-    link, _ = linked(refusing(Coordinator(), "activate-node", "send-node-heartbeat"), memory=memory)
+    link, _ = linked(refusing(Coordinator(), "activate-node", "send-node-heartbeat"), number=NodeNumber(memory))
     with pytest.raises(AccessError, match="does not let this node in"):
         link.connect()
+
+
+# --- a message that was not answered ---------------------------------------------------------------------------------
+
+
+def once(message):
+    """A SuperLink that hands a message out once, as the real one does."""
+    messages = [message]
+    return lambda _: messages.pop() if messages else fleet_pb2.PullMessagesResponse()
+
+
+@pytest.mark.parametrize("size", [6, SHORT_ENVELOPE_BYTES + 1])
+def test_a_node_that_died_over_a_message_answers_it_in_its_next_life(linked, tmp_path, size):
+    path, envelope = tmp_path / "unanswered", bytes(size)
+    coordinator = Coordinator(pull_messages=once(short(instruction(envelope))))
+    if size > SHORT_ENVELOPE_BYTES:
+        coordinator = Coordinator(envelope, pull_messages=once(Coordinator(envelope).answers["pull-messages"]))
+    first, _ = linked(coordinator, unanswered=UnansweredMessage(path))
+    assert first.receive().envelope == envelope
+    second, server = linked(coordinator, unanswered=UnansweredMessage(path))
+    delivery = second.receive()
+    assert delivery.envelope == envelope
+    assert server.paths == []
+    second.reply(delivery, b"answer")
+    assert short_envelope(coordinator.announced.messages_list[0]) == b"answer"
+    assert coordinator.announced.messages_list[0].metadata.reply_to_message_id == instruction(envelope).object_id
+    third, _ = linked(coordinator, unanswered=UnansweredMessage(path))
+    assert third.receive() is None
+
+
+def test_a_message_whose_answer_did_not_get_through_comes_first_over_the_next_link(linked, tmp_path):
+    path, coordinator = tmp_path / "unanswered", Coordinator(pull_messages=once(short(instruction())))
+    first, _ = linked(refusing(coordinator, "push-messages"), unanswered=UnansweredMessage(path))
+    delivery = first.receive()
+    with pytest.raises(TransportError):
+        first.reply(delivery, b"answer")
+    assert first.receive() is None
+    second, _ = linked(coordinator, unanswered=UnansweredMessage(path))
+    second.reply(second.receive(), b"answer")
+    assert short_envelope(coordinator.announced.messages_list[0]) == b"answer"
+
+
+def test_a_spoilt_message_of_the_last_life_is_passed_over(linked, tmp_path):
+    for content in (b"", b"\xff" * 40, message_pb2.Message().SerializeToString()):
+        path = tmp_path / "unanswered"
+        UnansweredMessage(path).keep(content)
+        link, _ = linked(Coordinator(pull_messages=short(instruction(b"new"))), unanswered=UnansweredMessage(path))
+        assert link.receive().envelope == b"new"
 
 
 def test_the_record_is_sent_once_and_no_other_part(linked, long):
@@ -344,65 +390,3 @@ def test_every_call_is_signed_as_the_superlink_checks_it(linked):
         stamp = asked.headers["flwr-timestamp"].encode("ascii")
         assert verify_signature(public, stamp, b64decode(asked.headers["flwr-signature"], validate=True))
     assert len({asked.headers["flwr-timestamp"] for asked in server.asked}) == 2
-
-
-# --- as the hospital's settings say ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("homes")
-    return make_federation(folder, folder, ("a",)).sites["a"]
-
-
-@pytest.fixture
-def opened(home, tmp_path):
-    """A link opened from a real home, whose pinned address and authority are a server's."""
-
-    def run(settings):
-        with evil_server(tmp_path, Coordinator()) as server:
-            pinned = read_pinned(home)
-            place = {"address": server.address, "ca_certificate": server.authority}
-            invitation = pinned.invitation.model_copy(update=place)
-            link = open_link(home, pinned.model_copy(update={"invitation": invitation}), settings)
-            link.connect()
-            link.close()
-            return server
-
-    return run
-
-
-def test_the_hospitals_proxy_is_the_only_way_out(opened):
-    with proxy() as between:
-        server = opened(NetworkConfig(proxy=between.address))
-        assert set(between.paths) == {server.address}
-
-
-def test_the_pinned_authority_is_trusted_and_no_other(home, tmp_path):
-    with evil_server(tmp_path, Coordinator()) as server:
-        pinned = read_pinned(home)
-        invitation = pinned.invitation.model_copy(update={"address": server.address})
-        link = open_link(home, pinned.model_copy(update={"invitation": invitation}), NetworkConfig())
-        with pytest.raises(AccessError, match="pinned authority did not sign"):
-            link.connect()
-        link.close()
-        assert not server.asked
-
-
-def test_a_further_authority_is_trusted_where_the_hospital_names_one(home, tmp_path):
-    with evil_server(tmp_path, Coordinator()) as server:
-        pinned = read_pinned(home)
-        invitation = pinned.invitation.model_copy(update={"address": server.address})
-        further = NetworkConfig(extra_ca_file=str(tmp_path / "ca.pem"))
-        link = open_link(home, pinned.model_copy(update={"invitation": invitation}), further)
-        link.connect()
-        link.close()
-
-
-@pytest.mark.parametrize("content", [None, b"\xff"])
-def test_a_further_authority_that_cannot_be_read_is_one_sentence(home, tmp_path, content):
-    path = tmp_path / "further.pem"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        open_link(home, read_pinned(home), NetworkConfig(extra_ca_file=str(path)))

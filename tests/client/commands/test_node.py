@@ -21,7 +21,7 @@ from tests.site_commands import Play
 
 ROOT = Path(__file__).parents[3]
 
-# In place of client.app, so that neither Flower nor a network is needed.
+# In place of client.app and client.link, so that neither Flower nor a network is needed.
 NODE = """
 import sys, types
 from common.errors import TransportError
@@ -36,9 +36,9 @@ class Link:
     def close(self): pass
 
 MODE = sys.argv.pop(1)
-app = types.ModuleType("client.app")
-app.HEARTBEAT_SECONDS, app.open_link = 30.0, lambda home, pinned, network: Link()
-sys.modules["client.app"] = app
+app, link = types.ModuleType("client.app"), types.ModuleType("client.link")
+app.HEARTBEAT_SECONDS, link.open_link = 30.0, lambda home, pinned, network: Link()
+sys.modules |= {"client.app": app, "client.link": link}
 from client.cli import main
 main()
 """
