@@ -24,13 +24,20 @@ class Check:
 
     Attributes:
         what: As "audit log".
-        holds: Whether it is as it should be.
+        holds: Whether it is as it should be, as far as was looked.
         finding: One sentence.
+        looked: Whether it was looked at.
     """
 
     what: str
     holds: bool
     finding: str
+    looked: bool = True
+
+    @property
+    def result(self) -> str:
+        """For a table."""
+        return "not looked at" if not self.looked else "holds" if self.holds else "DOES NOT HOLD"
 
 
 def check_of_audit(reading: AuditReading) -> Check:

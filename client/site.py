@@ -17,6 +17,7 @@ from client.base_cache import BaseCache
 from client.inbox import ForgottenAnswersError, Inbox, NotFromCoordinatorError, Opened, UnfitEnvelopeError
 from client.outbox import Outbox
 from client.refusals import RequestRefusedError, refused_as
+from client.verdict import Verdict
 from common.audit import AuditLog
 from common.audit_events import MessageRefused, MessageRepeated, Refused, RollbackDetected, RunEnded
 from common.envelope import Envelope, open_envelope
@@ -103,6 +104,7 @@ class Site:
     _outbox: Outbox = field(init=False)
     _bases: dict[str, BaseCache] = field(default_factory=dict, init=False)
     _nodes: dict[str, Node] = field(default_factory=dict, init=False)
+    _said: tuple[str, Verdict] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._outbox = Outbox(self.name, 0, self.audit.record)
@@ -178,7 +180,9 @@ class Site:
             raise RequestRefusedError("other-plan", "the offer holds another plan than it names")
         with refused_as("not-taking-part", RefusedError):
             verdict = self.acceptance.offer(signed)
-        _log.info("plan offered", plan=signed.digest, name=signed.plan.name, state=verdict.state)
+        if (said := (signed.digest, verdict)) != self._said:  # it is offered until a person has answered
+            self._said = said
+            _log.info("plan offered", plan=signed.digest, name=signed.plan.name, state=verdict.state)
         if verdict.state == "refused":
             self.audit.record(Refused(plan=signed.digest, codes=verdict.codes))
         return self._outbox.release(PlanAnswer(offer.plan_digest, self.name, verdict.state, verdict.codes))

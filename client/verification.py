@@ -65,6 +65,8 @@ def verify_site(home: SiteHome) -> tuple[Verified, ...]:
     found = tuple(_verified(what, look) for what, look in looks)
     if any(not one.check.holds for one in found if one.check.what in _BOOKS):
         return found
+    if running_node(home) is not None:
+        return (*found, _not_compared())
     return (*found, _verified("books together", lambda: _together(home, public)))
 
 
@@ -73,6 +75,12 @@ def _verified(what: str, look: Callable[[], str]) -> Verified:
         return Verified(Check(what, holds=True, finding=look()))
     except CloisterError as error:
         return Verified(Check(what, holds=False, finding=error.message), error.exit_code, error.hint)
+
+
+def _not_compared() -> Verified:
+    """A node that runs writes one book after the other: between two of its writes they differ."""
+    finding = "not compared now: the node that runs compared them when it opened them, and writes to them"
+    return Verified(Check("books together", True, finding, looked=False), hint="cloister-site stop; then verify again")
 
 
 def _ledger(home: SiteHome, public: str) -> str:
@@ -109,8 +117,6 @@ def _inbox(home: SiteHome, public: str) -> str:
 
 
 def _together(home: SiteHome, public: str) -> str:
-    if running_node(home) is not None:
-        return "compared by the node when it opened them; here they are compared while it is stopped"
     entries = verify_audit(home.audit, home.audit_anchor, public).entries
     rows = read_ledger(home.ledger, home.ledger_anchor, public, host_identifier(home.keys)).rows
     missing = check_books(entries, rows, _last_reply(home))

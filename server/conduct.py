@@ -34,6 +34,7 @@ from common.privacy.mechanism import mechanism_of
 from common.signed_plan import SignedPlan
 from common.trainable import TrainableModel
 from common.transport import Transport
+from server.attendance import Attendance
 from server.base_store import BaseStore
 from server.checkpoint import load_checkpoint
 from server.config import CoordinatorConfig
@@ -158,16 +159,16 @@ def _history(parts: RunParts) -> tuple[RoundSummary, ...]:
 
 
 def _setup(parts: RunParts, model: TrainableModel, public: PublicSets, progress: Progress) -> RunSetup:
-    plan = parts.signed.plan
+    plan, attendance = parts.signed.plan, Attendance(parts.transport)
     return RunSetup(
         plan=plan,
         sites=tuple(sorted(plan.roster)),
-        transport=parts.transport,
+        transport=attendance,
         start=GlobalModel(model.start.astype(np.float64), np.zeros(0, dtype=np.float32)),
         groups=model.groups,
         evaluator=None if public.validation is None else public.validation.evaluator,
         refresh=_refresh(model),
-        observer=_observer(parts, progress),
+        observer=_observer(parts, progress, attendance),
     )
 
 
@@ -181,7 +182,7 @@ def _refresh(model: TrainableModel) -> Refresh:
     return refresh
 
 
-def _observer(parts: RunParts, progress: Progress) -> Callable[[RoundSummary], None]:
+def _observer(parts: RunParts, progress: Progress, attendance: Attendance) -> Callable[[RoundSummary], None]:
     plan = parts.signed.plan
     spent = epsilon_by_round(mechanism_of(plan), plan.rounds)
 
@@ -194,12 +195,12 @@ def _observer(parts: RunParts, progress: Progress) -> Callable[[RoundSummary], N
                 applied=summary.applied,
             )
         )
-        progress.tell(_told(summary, spent[summary.round_number - 1]))
+        progress.tell(_told(summary, spent[summary.round_number - 1], attendance.take_silent()))
 
     return observer
 
 
-def _told(summary: RoundSummary, spent: float) -> RoundProgress:
+def _told(summary: RoundSummary, spent: float, silent: tuple[str, ...]) -> RoundProgress:
     judged = summary.validation
     figures = {} if judged is None else {"validation loss": judged.loss, **judged.metrics}
     return RoundProgress(
@@ -209,6 +210,7 @@ def _told(summary: RoundSummary, spent: float) -> RoundProgress:
         seconds=summary.seconds,
         figures=figures,
         refusals=dict(summary.refusals),
+        silent=silent,
         remark="" if summary.applied else f"nothing changed: {summary.abort or 'too few sites'}",
     )
 

@@ -18,12 +18,16 @@ from common.study_messages import BaseNeed, BaseQuery, PlanAnswer, PlanOffer, Ru
 from common.transport import Transport
 from common.wire import decode, encode
 from server.base_store import BaseStore
-from server.progress import SiteProgress
+from server.progress import SiteProgress, SiteState
 
 _log = structlog.get_logger()
 
 _PAUSE_SECONDS = 1.0
+_PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS = 0.05, 30.0
+"""Pauses are a twentieth of what was waited so far: an hour later nobody minds half a minute, and each look leaves a
+line in every site's audit log."""
 _ENDED = {"refused"}
+_AGREED = {"accepted", "fetching", "not-ready", "ready"}
 _SLICE_SECONDS = 30.0
 """So long chunks are handed out before the other sites are asked again."""
 _COPIES, _SPARE = 4, 100
@@ -36,7 +40,8 @@ class Gathering:
     """Brings the sites of a plan to their first round.
 
     Guarantees:
-        Each site is shown the same signed plan, and none is asked for the base or for a round before it has accepted.
+        Each site is shown the same signed plan, and none is asked for the base or for a round before it has accepted,
+        and neither before so many have that the run can be: making ready sets a hospital's budget aside for good.
         One chunk of the base is in memory for each site at a time. No answer, whatever its bytes, raises. No site can
         hold up the others: it gets the base a few times at most, others are asked while it fetches, the time that is
         over is over for it too, and so many changes of its state are told and no more.
@@ -52,7 +57,7 @@ class Gathering:
         store: The base.
         enough: Sites without which no round can succeed.
         observer: Told whenever a site's state changes.
-        pause_seconds: Between two looks at sites that were not ready.
+        pause_seconds: Between the first looks at sites that are not ready; later pauses are longer.
     """
 
     def __init__(
@@ -93,10 +98,12 @@ class Gathering:
         Raises:
             TooFewSitesError: When the time is over, or too many refused, with fewer than enough; names every reason.
         """
-        deadline, next_offer = time.monotonic() + seconds, 0.0
+        started, next_offer = time.monotonic(), 0.0
+        deadline = started + seconds
         while True:
             if not self._fetching or time.monotonic() >= next_offer:
                 self._offer()
+                self._let_fetch()
                 next_offer = time.monotonic() + _SLICE_SECONDS
             self._hand_out(min(deadline, next_offer))
             ready, over = len(self.ready), time.monotonic() >= deadline
@@ -104,7 +111,8 @@ class Gathering:
                 return self.ready
             if over or self._possible() < self._enough:
                 raise self._too_few()
-            time.sleep(self._pause_seconds)
+            waited = time.monotonic() - started
+            time.sleep(max(self._pause_seconds, min(_PAUSE_GROWTH * waited, _LONGEST_PAUSE_SECONDS, seconds - waited)))
 
     @property
     def _fetching(self) -> tuple[str, ...]:
@@ -121,14 +129,20 @@ class Gathering:
             if isinstance(answer, Refusal):
                 self._note(SiteProgress(site, "refused", (answer.code,)))
             elif answer.state == "accepted":
-                self._note(SiteProgress(site, "fetching", self._trouble(site), self.states[site].fraction))
+                # Why it was not ready in the last look stays to be seen until it fetches.
+                last = self.states[site]
+                again = last.state == "not-ready"
+                state: SiteState = "fetching" if again else "accepted"
+                self._note(SiteProgress(site, state, last.codes if again else (), last.fraction))
             else:
                 self._note(SiteProgress(site, answer.state, answer.codes))
 
-    def _trouble(self, site: str) -> tuple[str, ...]:
-        """Why a site was not ready in the last look: that stays to be seen until it fetches."""
-        last = self.states[site]
-        return last.codes if last.state in ("not-ready", "fetching") else ()
+    def _let_fetch(self) -> None:
+        """Go on with all that have accepted, once they are enough."""
+        if sum(state.state in _AGREED for state in self.states.values()) >= self._enough:
+            for site, state in self.states.items():
+                if state.state == "accepted":
+                    self._note(SiteProgress(site, "fetching", state.codes, state.fraction))
 
     def _hand_out(self, until: float) -> None:
         """Chunk after chunk to each site that lacks one, all sites at once; then the others are looked at again."""

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 PROGRESS_NAME = "progress.jsonl"
 
 Phase = Literal["preparing", "gathering", "training", "finished", "stopped", "failed"]
-SiteState = Literal["silent", "waiting", "refused", "fetching", "not-ready", "ready"]
+SiteState = Literal["silent", "waiting", "refused", "accepted", "fetching", "not-ready", "ready"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class SiteProgress:
 
     Attributes:
         site: Its name.
-        state: silent: no answer yet. waiting: for a person there. refused. fetching: the base model. not-ready: it
-            could not prepare. ready.
+        state: silent: no answer yet. waiting: for a person there. refused. accepted: it waits for others to accept.
+            fetching: the base model. not-ready: it could not prepare. ready.
         codes: Why it waits, refuses or is not ready.
         fraction: Of the base model that it has, while it fetches it.
     """
@@ -45,6 +45,7 @@ class RoundProgress:
         figures: Of the model on the public sets, where it was judged.
         refusals: Number of sites by refusal code.
         remark: Why the round changed nothing; empty where it did.
+        silent: Sites that left an order unanswered.
     """
 
     round_number: int
@@ -54,6 +55,7 @@ class RoundProgress:
     figures: Mapping[str, float] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     remark: str = ""
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ from common.sparkline import sparkline
 from server.progress import Event, PhaseProgress, RoundProgress, SiteProgress
 from server.run_words import event_words, phase_words, refusal_words, site_words
 
-_COLOURS = {"ready": "green", "fetching": "yellow", "waiting": "yellow", "refused": "red", "not-ready": "red"}
+_COLOURS = {
+    "ready": "green",
+    "accepted": "green",
+    "fetching": "yellow",
+    "waiting": "yellow",
+    "refused": "red",
+    "not-ready": "red",
+}
 _STEP = 0.25
 """In a pipe, a base model on its way is told in quarters."""
 
@@ -105,7 +112,9 @@ class LiveRunView:
         table.add_column("site", no_wrap=True)
         table.add_column("state", overflow="fold")
         for name, site in self._sites.items():
-            table.add_row(name, Text(site_words(site), _COLOURS.get(site.state, "dim")))
+            is_silent = self._round is not None and name in self._round.silent
+            words = Text("no answer in the last round", "red") if is_silent else None
+            table.add_row(name, words or Text(site_words(site), _COLOURS.get(site.state, "dim")))
         return table
 
     def _line(self) -> RenderableType:

@@ -10,6 +10,7 @@ _STATES = {
     "silent": "no answer yet",
     "waiting": "waits",
     "refused": "refuses",
+    "accepted": "accepts",
     "fetching": "fetches the base model",
     "not-ready": "is not ready",
     "ready": "ready",
@@ -42,6 +43,7 @@ def round_words(event: RoundProgress, plan: Plan) -> str:
         *figures,
         f"{event.seconds:.1f} s",
         refusal_words(event),
+        silence_words(event),
         event.remark,
     ]
     return "  ".join(part for part in parts if part)
@@ -50,6 +52,11 @@ def round_words(event: RoundProgress, plan: Plan) -> str:
 def refusal_words(event: RoundProgress) -> str:
     """How many sites refused the round, by reason."""
     return "; ".join(f"{count} refused: {in_words(code)}" for code, count in event.refusals.items())
+
+
+def silence_words(event: RoundProgress) -> str:
+    """Who did not answer in the round."""
+    return f"no answer: {', '.join(event.silent)}" if event.silent else ""
 
 
 def event_words(event: Event, plan: Plan) -> str:

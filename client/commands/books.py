@@ -12,7 +12,7 @@ import typer
 from client.commands.options import DryRunOption, HomeOption, JsonOption, YesOption, existing_home
 from common.command_line import can_ask, findings_table, person, say, stdout, tally
 from common.errors import IntegrityError, RollbackError, UsageError
-from common.findings import Finding
+from common.findings import Finding, Level
 
 if TYPE_CHECKING:
     from client.home import SiteHome
@@ -165,7 +165,8 @@ def _facts(site: SiteHome) -> SiteFacts:
 
 def _finding(one: Verified) -> Finding:
     check = one.check
-    return Finding("pass" if check.holds else "fail", check.what, check.finding, one.hint)
+    level: Level = "fail" if not check.holds else "pass" if check.looked else "warn"
+    return Finding(level, check.what, check.finding, one.hint)
 
 
 def _refuse_broken(verified: tuple[Verified, ...]) -> None:

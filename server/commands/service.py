@@ -197,6 +197,7 @@ def _run_json(run: Run) -> dict[str, object]:
         "round": 0 if last is None else last.round_number,
         "rounds": run.signed.plan.rounds,
         "epsilon": None if last is None else last.epsilon,
+        "silent": [] if last is None else list(last.silent),
         "sites": {name: _site_json(site) for name, site in standing.sites.items()},
     }
 

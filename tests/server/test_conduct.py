@@ -12,7 +12,7 @@ from common.audit_events import RunBegan, RunEnded
 from common.errors import ConfigError, IntegrityError, TooFewSitesError, TransportError
 from server.conduct import RunParts, conduct, find_plan_base
 from server.config import load_coordinator_config
-from server.progress import PhaseProgress, read_progress
+from server.progress import PhaseProgress, RoundProgress, read_progress
 from server.public_data import PublicSets
 from server.run_files import ADAPTER_NAME, RESULTS_NAME
 from tests.federation_play import make_federation
@@ -116,6 +116,18 @@ def test_everything_that_can_be_wrong_here_is_looked_at_before_a_hospital_is_ask
         RunBegan(plan=stage.parts.signed.digest, next_round=1),
         RunEnded(plan=stage.parts.signed.digest, outcome="finished"),
     ]
+
+
+def test_a_round_tells_who_left_an_order_unanswered(stage, monkeypatch):
+    def one_round(setup, folder, *, resume):
+        list(setup.transport.exchange(dict.fromkeys("ab", b"order")))
+        setup.observer(SimpleNamespace(**vars(summary(1)), survivors=1, seconds=1.0, refusals={}, abort=""))
+        return SimpleNamespace(rounds=())
+
+    monkeypatch.setattr(server.conduct, "run", one_round)
+    conduct(stage.parts)
+    rounds = [event for event in read_progress(stage.parts.folder)[0] if isinstance(event, RoundProgress)]
+    assert [event.silent for event in rounds] == [("a", "b")]
 
 
 @pytest.mark.parametrize("step", ["load_base", "open_public_sets", "check_setup", "load_checkpoint"])

@@ -138,6 +138,7 @@ def test_changes_are_told_as_they_come(gather):
     gathering = gather(a=good, b=has_base, c=has_base)
     gathering.run(5.0)
     assert [(event.state, round(event.fraction, 2)) for event in gathering.told if event.site == "a"] == [
+        ("accepted", 0.0),
         ("fetching", 0.0),
         ("fetching", 0.33),
         ("fetching", 0.67),
@@ -174,9 +175,35 @@ def test_with_too_few_when_the_time_is_over_every_reason_is_named(gather):
     with pytest.raises(TooFewSitesError) as few:
         gathering.run(0.02)
     assert few.value.message == (
-        "1 sites are ready, and the plan needs 2: "
+        "0 sites are ready, and the plan needs 2: a: accepted; "
         "b: waiting, nobody at this site has approved the plan yet; c: no answer yet"
     )
+
+
+def test_nobody_makes_ready_before_enough_have_accepted(gather):
+    """A hospital's budget is set aside when it makes ready, and does not come back."""
+    gathering = gather(a=has_base, b=answers("waiting", "not-approved"), c=silent)
+    with pytest.raises(TooFewSitesError):
+        gathering.run(0.02)
+    assert gathering.transport.count("a", "PlanOffer") > 1
+    assert gathering.transport.count("a", "BaseQuery") == 0
+    assert gathering.states["a"].state == "accepted"
+
+
+def test_looks_become_rarer(gather, monkeypatch):
+    clock, pauses = [0.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(server.gathering.time, "sleep", sleep)
+    monkeypatch.setattr(server.gathering.time, "monotonic", lambda: clock[0])
+    with pytest.raises(TooFewSitesError):
+        gather(a=has_base, b=silent, c=silent).run(86_400.0)
+    assert pauses == sorted(pauses[:-1]) + pauses[-1:]
+    assert (pauses[0], max(pauses)) == (0.001, 30.0)
+    assert len(pauses) < 3500
 
 
 def test_when_too_many_refused_nobody_waits(gather):

@@ -7,7 +7,9 @@ from server.progress import PROGRESS_NAME, PhaseProgress, Progress, RoundProgres
 EVENTS = [
     PhaseProgress("gathering"),
     SiteProgress("north", "refused", ("epsilon-too-high", "other-base"), 0.25),
-    RoundProgress(2, 3, 1.5, 0.25, {"validation loss": 0.5}, {"not-ready": 1}, "nothing changed: too few sites"),
+    RoundProgress(
+        2, 3, 1.5, 0.25, {"validation loss": 0.5}, {"not-ready": 1}, "nothing changed: too few sites", ("a",)
+    ),
     PhaseProgress("failed", "a sentence with ε and\u2028a line", "a hint", 16),
 ]
 

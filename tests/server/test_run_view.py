@@ -15,7 +15,9 @@ EVENTS = (
     SiteProgress("south", "refused", ("too-little-noise",)),
     PhaseProgress("training"),
     RoundProgress(1, 2, 0.5, 1.0, {"validation loss": 0.7}),
-    RoundProgress(2, 2, 0.8, 1.0, {"validation loss": 0.6}, {"malformed": 1}, "nothing changed: too few sites"),
+    RoundProgress(
+        2, 2, 0.8, 1.0, {"validation loss": 0.6}, {"malformed": 1}, "nothing changed: too few sites", ("north",)
+    ),
 )
 
 
@@ -36,6 +38,7 @@ def test_in_a_pipe_each_event_is_a_line_and_a_base_is_told_in_quarters():
         "south: refuses: the noise is below this site's floor",
     ]
     assert lines[-1].startswith("round 2/4  sites 2/2  ε 0.80")
+    assert "no answer: north" in lines[-1]
     assert len(lines) == 7
 
 
@@ -45,6 +48,7 @@ def test_on_a_terminal_the_last_picture_has_sites_figures_curve_and_time_left():
     assert "█▁  ε 0.80   validation loss 0.6000" in picture
     assert "nothing changed: too few sites" in picture
     assert "2/4" in picture
+    assert "no answer in the last round" in picture
     assert "left" in picture
 
 

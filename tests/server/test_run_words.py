@@ -29,10 +29,10 @@ def test_sites_in_words(site, words):
 
 
 def test_a_round_in_words():
-    event = RoundProgress(2, 1, 1.234, 0.51, {"loss": 0.5}, {"malformed": 1}, "nothing changed: too few sites")
+    event = RoundProgress(2, 1, 1.234, 0.51, {"loss": 0.5}, {"malformed": 1}, "nothing changed: too few sites", ("c",))
     words = round_words(event, make_plan())
     assert words.startswith("round 2/2  sites 1/2  ε 1.23  loss 0.5000  0.5 s  1 refused: ")
-    assert words.endswith("  nothing changed: too few sites")
+    assert words.endswith("  no answer: c  nothing changed: too few sites")
 
 
 def test_an_end_says_how():

@@ -34,7 +34,11 @@ def test_verify_tells_damage_from_rollback(joined: Play) -> None:
 
 def test_verify_works_while_the_node_holds_the_ledger(joined: Play) -> None:
     with alone(joined.site.lock), ledger(joined):
-        assert joined("verify").code == 0
+        ended = joined("verify")
+        levels = {one["subject"]: one["level"] for one in json.loads(joined("verify", "--json").out)}
+    assert ended.code == 0
+    assert "not compared now" in ended.out
+    assert [what for what, level in levels.items() if level != "pass"] == ["books together"]
 
 
 # --- report ---
