@@ -11,11 +11,11 @@ from client.home import SiteHome
 from client.keys import site_identity
 from common.audit_fields import Person
 from common.config import StrictConfig
-from common.documents import document_bytes, read_document_file, sign_document
+from common.documents import check_signed, document_bytes, read_document_file, sign_document
 from common.enrolment import PublicKey, SignatureText
 from common.errors import ConfigError, UsageError
 from common.files import sync_folder, write_durably
-from common.identity import is_signed_by, public_name
+from common.identity import public_name
 from common.moments import Moment, current_moment, moment_text
 from common.plan import Hexadecimal
 from common.private_files import PRIVATE_FILE
@@ -43,9 +43,7 @@ class Approval(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.site_public, _PURPOSE, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the site that it names")
+        check_signed(self, _PURPOSE, self.site_public, "the site that it names")
         return self
 
     def holds_at(self, moment: datetime) -> bool:

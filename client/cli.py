@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-import typer
-
 from client.commands import books, budget, data, doctor, enrol, node, plans, status
-from common.command_line import outer_door
-from common.version_option import top_level
+from common.command_line import command_app, outer_door
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    callback=top_level,
-    help=(
-        "A hospital's side of private federated fine-tuning: see a plan, hold it against your own limits, approve it, "
-        "watch what leaves, stop at any time.\n\n"
-        "Results go to stdout, progress and questions to stderr. Nothing that a coordinator sends can change a setting "
-        "of this hospital.\n\n"
-        "From nothing: `init`, `request`, `accept`, `data check`, `review`, `approve`, `start`.\n\n"
-        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 4 connection or authentication, 5 timeout, "
-        "10 refused by policy, 11 budget, 12 not approved, 13 integrity, 14 rollback detected, 75 try again later."
-    ),
+app = command_app(
+    "A hospital's side of private federated fine-tuning: see a plan, hold it against your own limits, approve it, "
+    "watch what leaves, stop at any time.\n\n"
+    "Results go to stdout, progress and questions to stderr. Nothing that a coordinator sends can change a setting "
+    "of this hospital.\n\n"
+    "From nothing: `init`, `request`, `accept`, `data check`, `review`, `approve`, `start`.\n\n"
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 4 connection or authentication, 5 timeout, "
+    "10 refused by policy, 11 budget, 12 not approved, 13 integrity, 14 rollback detected, 75 try again later."
 )
 
 
@@ -43,8 +32,6 @@ app.add_typer(data.app, name="data", rich_help_panel="Join a federation")
 
 def main() -> None:
     """The outer door: every error leaves as one sentence and an exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     outer_door(app)
 
 

@@ -12,7 +12,7 @@ from client.keys import node_key, site_identity
 from common.armour import TEXT_LIMIT
 from common.authority import check_authority_time
 from common.config import StrictConfig
-from common.documents import document_bytes, read_document_file, sign_document
+from common.documents import check_signed, document_bytes, read_document_file, sign_document
 from common.enrolment import (
     Invitation,
     JoinRequest,
@@ -25,7 +25,7 @@ from common.enrolment import (
 )
 from common.errors import ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
 from common.files import write_durably, write_new_durably
-from common.identity import is_signed_by, public_name
+from common.identity import public_name
 from common.moments import Moment, current_moment, moment_text
 from common.node_key import public_pem
 from common.private_files import PRIVATE_FILE
@@ -57,9 +57,7 @@ class Pinned(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.invitation.site_public, _PURPOSE, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the site that accepted it")
+        check_signed(self, _PURPOSE, self.invitation.site_public, "the site that accepted it")
         return self
 
 

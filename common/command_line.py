@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from common.errors import CloisterError, ConfigError
 from common.findings import Finding
+from common.version_option import top_level
 
 _PIPE_COLUMNS = 200
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -83,6 +85,22 @@ def show_error(error: CloisterError, console: Console) -> None:
         console.print(f"[dim]hint:[/dim] {escape(error.hint)}", highlight=False, soft_wrap=True)
 
 
+def command_app(words: str) -> typer.Typer:
+    """A command with subcommands, as all of ours are.
+
+    Args:
+        words: Its help, in Markdown.
+    """
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        callback=top_level,
+        help=words,
+    )
+
+
 def outer_door(command: Callable[[], object]) -> None:
     """Run a command; every error leaves as one sentence and an exit code.
 
@@ -94,6 +112,8 @@ def outer_door(command: Callable[[], object]) -> None:
         SystemExit: When the command failed.
     """
     _quiet_log()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         command()
     except CloisterError as error:

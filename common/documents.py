@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from common.canonical import canonical_bytes
 from common.config import StrictConfig
 from common.errors import ConfigError, IntegrityError
-from common.identity import sign
+from common.identity import is_signed_by, sign
 
 Document = TypeVar("Document", bound=StrictConfig)
 
@@ -45,6 +45,24 @@ def sign_document(
     except ValidationError as error:
         rule = _broken_rule(kind, error.errors(include_url=False)[0])
         raise ConfigError(f"the {purpose} cannot be made: it {rule}", hint="correct that value") from None
+
+
+def check_signed(document: StrictConfig, purpose: str, signer: str, who: str) -> None:
+    """What the validator of a signed document begins with.
+
+    Args:
+        document: With a field `signature`, over all its other fields.
+        purpose: As `sign_document`.
+        signer: Public key of who must have signed.
+        who: What a message calls them: `the site that it names`.
+
+    Raises:
+        ValueError: When somebody else signed, nobody did, or a field was changed.
+    """
+    content = document.model_dump(mode="json")
+    signature = bytes.fromhex(content.pop("signature"))
+    if not is_signed_by(signer, purpose, content, signature):
+        raise ValueError(f"is not signed by {who}")
 
 
 def parse_document(kind: type[Document], data: bytes, name: str, limit_bytes: int) -> Document:

@@ -23,9 +23,9 @@ from common.armour import TEXT_LIMIT, armour, unarmour
 from common.authority import AuthorityPem
 from common.canonical import canonical_bytes, digest
 from common.config import StrictConfig
-from common.documents import document_bytes, parse_document, sign_document
+from common.documents import check_signed, document_bytes, parse_document, sign_document
 from common.envelope import COORDINATOR
-from common.identity import is_signed_by, is_sound, public_name
+from common.identity import is_sound, public_name
 from common.moments import Moment, moment_text
 from common.node_key import NodePublicKey, is_proof, prove_possession, public_pem
 from common.plan import Hexadecimal, SiteName
@@ -89,10 +89,8 @@ class JoinRequest(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.identity, _REQUEST, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the identity that it names")
-        del content["node_signature"]
+        check_signed(self, _REQUEST, self.identity, "the identity that it names")
+        content = self.model_dump(mode="json", exclude={"signature", "node_signature"})
         if not is_proof(self.node_key, content, bytes.fromhex(self.node_signature)):
             raise ValueError("is not signed by the node key that it names")
         return self
@@ -119,9 +117,7 @@ class Invitation(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.coordinator, _INVITATION, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the coordinator that it names")
+        check_signed(self, _INVITATION, self.coordinator, "the coordinator that it names")
         if self.federation != federation_id(self.federation_name, self.coordinator):
             raise ValueError("has a federation id that is not of its name and coordinator")
         if self.site_public == self.coordinator:

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import model_validator
 
 from common.config import StrictConfig
-from common.documents import document_bytes, parse_document, sign_document
+from common.documents import check_signed, document_bytes, parse_document, sign_document
 from common.enrolment import PublicKey, SignatureText
-from common.identity import is_signed_by, public_name
+from common.identity import public_name
 from common.moments import Moment, moment_text
 from common.plan import Hexadecimal, Plan
 
@@ -41,9 +41,7 @@ class SignedPlan(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.coordinator, _PURPOSE, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the coordinator that it names")
+        check_signed(self, _PURPOSE, self.coordinator, "the coordinator that it names")
         if self.digest != self.plan.digest:
             raise ValueError("has a digest that is not its plan's")
         if self.valid_until <= self.issued:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-import typer
-
-from common.command_line import outer_door
-from common.version_option import top_level
+from common.command_line import command_app, outer_door
 from server.commands import doctor, home, plans, runs, service, sites
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    callback=top_level,
-    help=(
-        "Coordinate a private fine-tune across hospitals.\n\n"
-        "From nothing to an adapter: `init`, then `enrol` each hospital; `plan check` shows what a plan costs, and "
-        "signs it; `start` lets hospitals connect; `run` trains; `report` and `export` give the result.\n\n"
-        "Data go to stdout, progress to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 config, 4 connection, "
-        "5 timeout, 10 refused by a hospital's policy, 11 budget, 12 not approved, 13 integrity, 14 rollback, "
-        "15 secure aggregation aborted, 16 too few sites, 75 try again later."
-    ),
+app = command_app(
+    "Coordinate a private fine-tune across hospitals.\n\n"
+    "From nothing to an adapter: `init`, then `enrol` each hospital; `plan check` shows what a plan costs, and "
+    "signs it; `start` lets hospitals connect; `run` trains; `report` and `export` give the result.\n\n"
+    "Data go to stdout, progress to stderr. Exit codes: 0 ok, 1 failed, 2 usage, 3 config, 4 connection, "
+    "5 timeout, 10 refused by a hospital's policy, 11 budget, 12 not approved, 13 integrity, 14 rollback, "
+    "15 secure aggregation aborted, 16 too few sites, 75 try again later."
 )
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Federation": (home.init, sites.enrol, sites.withdraw, sites.sites),
@@ -39,6 +28,4 @@ for _panel, _commands in _PANELS.items():
 
 def main() -> None:
     """The outer door: every error leaves as one sentence and an exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     outer_door(app)

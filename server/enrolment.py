@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from common.armour import TEXT_LIMIT
 from common.config import StrictConfig
-from common.documents import document_bytes, read_document_file, sign_document
+from common.documents import check_signed, document_bytes, read_document_file, sign_document
 from common.enrolment import (
     JoinRequest,
     PublicKey,
@@ -29,7 +29,7 @@ from common.enrolment import (
 from common.errors import ConfigError, IntegrityError, TransportError
 from common.fields import SITE_NAME
 from common.files import sync_folder, write_new_durably
-from common.identity import is_signed_by, public_name
+from common.identity import public_name
 from common.key_files import read_identity
 from common.moments import Moment, current_moment, moment_text
 from common.private_files import PRIVATE_FILE
@@ -55,9 +55,7 @@ class EnrolledSite(StrictConfig):
 
     @model_validator(mode="after")
     def _is_signed(self) -> Self:
-        content = self.model_dump(mode="json", exclude={"signature"})
-        if not is_signed_by(self.coordinator, _PURPOSE, content, bytes.fromhex(self.signature)):
-            raise ValueError("is not signed by the coordinator that enrolled it")
+        check_signed(self, _PURPOSE, self.coordinator, "the coordinator that enrolled it")
         return self
 
     @property

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.command_line import findings_table, outer_door, say, stderr, stdout, tally
+from common.command_line import command_app, findings_table, outer_door, say, stderr, stdout, tally
 from common.config_file import read_toml
 from common.errors import ConfigError, UsageError
-from common.version_option import top_level
 
 if TYPE_CHECKING:
     from simulations.federation import Engine
     from simulations.scenario import Scenario
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    callback=top_level,
-    help=(
-        "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
-        "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
-        "package: `demo`, `adverse-events`, `adverse-events-record`.\n\n"
-        "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 15 secure aggregation aborted, "
-        "16 too few sites, 75 try again later."
-    ),
+app = command_app(
+    "Federate a private fine-tune across virtual hospitals on this machine.\n\n"
+    "Results go to stdout, progress to stderr. A scenario is a TOML file, or the name of one that comes with the "
+    "package: `demo`, `adverse-events`, `adverse-events-record`.\n\n"
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 config or data, 13 integrity, 15 secure aggregation aborted, "
+    "16 too few sites, 75 try again later."
 )
 
 _PACKAGED = Path(__file__).parent / "scenarios"
@@ -254,6 +245,4 @@ def find_scenario(name: str) -> Path:
 
 def main() -> None:
     """The outer door: every error leaves as one sentence and an exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     outer_door(app)
