@@ -94,6 +94,7 @@ def command_app(words: str) -> typer.Typer:
     return typer.Typer(
         no_args_is_help=True,
         add_completion=True,
+        suggest_commands=False,  # click does it, too
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         callback=top_level,

@@ -133,16 +133,20 @@ class Study:
         """`run`, and nobody looks."""
         self.deployment.start_run(self.signed)
 
+    def go_on(self) -> bool:
+        """Wait for `run` to end; without a result, start what is gone, and `run --resume`. Whether there is one."""
+        if self.deployment.processes["run"].wait(180) == 0:
+            return True
+        assert self.resumes < RESUMES, self.deployment.said("run")
+        self.resumes += 1
+        self._revive()
+        self.deployment.start_run(self.signed, *(["--resume"] if self.folder.exists() else []))
+        return False
+
     def finish(self) -> None:
-        """Until there is a result: start what is gone, and `run --resume`."""
-        while True:
-            code = self.deployment.processes["run"].wait(180)
-            if code == 0:
-                return
-            assert self.resumes < RESUMES, self.deployment.said("run")
-            self.resumes += 1
-            self._revive()
-            self.deployment.start_run(self.signed, *(["--resume"] if self.folder.exists() else []))
+        """Until there is a result."""
+        while not self.go_on():
+            pass
 
     def _revive(self) -> None:
         if self.deployment.processes["service"].poll() is not None:
