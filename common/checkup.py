@@ -53,7 +53,8 @@ def run_checks(checks: Iterable[Check], on_begin: Callable[[str], None]) -> tupl
 
     Guarantees:
         A check that breaks off with an error of ours, of the system or of an import does not keep the others from
-        running. What another process holds at this moment is a warning: nothing is known to be wrong.
+        running. What another process holds at this moment is a warning: nothing is known to be wrong. So is what cannot
+        be looked at for a cause that failed already, which is told once.
 
     Args:
         checks: What to look at.
@@ -65,8 +66,17 @@ def run_checks(checks: Iterable[Check], on_begin: Callable[[str], None]) -> tupl
         begun = time.monotonic()
         outcome = list(_findings(check))
         seconds = time.monotonic() - begun
-        found += [Checked(finding, code, seconds) for finding, code in outcome]
+        found += [_told_once(Checked(finding, code, seconds), found) for finding, code in outcome]
     return tuple(found)
+
+
+def _told_once(one: Checked, before: Iterable[Checked]) -> Checked:
+    """A failure, or that it cannot be looked at, where the same sentence failed before."""
+    for other in before:
+        if 0 < one.exit_code <= other.exit_code and one.finding.sentence == other.finding.sentence:
+            mend = f"first mend `{other.finding.subject}`"
+            return Checked(Finding("warn", one.finding.subject, "cannot be looked at", mend), 0, one.seconds)
+    return one
 
 
 def worst_code(checked: Iterable[Checked]) -> int:

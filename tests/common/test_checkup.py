@@ -55,6 +55,15 @@ def test_an_error_is_a_finding_and_the_others_still_run(error: Exception, expect
     assert found[-1].finding == GOOD
 
 
+def test_one_cause_is_told_once_and_the_others_wait_for_it() -> None:
+    error, other = ConfigError("site.toml is not TOML", hint="mend it"), ConfigError("no key")
+    checks = [Check("settings", raising(error)), Check("ledger", raising(error), 13), Check("keys", raising(other))]
+    settings, ledger, keys = run_checks([*checks, Check("good", lambda: [GOOD])], lambda _: None)[:3]
+    assert (settings.exit_code, keys.exit_code) == (3, 3)
+    assert (ledger.finding.level, ledger.exit_code) == ("warn", 0)
+    assert ledger.finding.mend == "first mend `settings`"
+
+
 def test_an_error_half_way_keeps_what_was_found_before() -> None:
     def look():
         yield GOOD
