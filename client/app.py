@@ -21,7 +21,7 @@ from google.protobuf.message import Message as Protobuf
 from client.node_number import NodeNumber
 from client.unanswered import UnansweredMessage
 from common.channel import CallError, Channel
-from common.envelope import SHORT_ENVELOPE_BYTES
+from common.envelope import MESSAGE_LIMIT_BYTES, SHORT_ENVELOPE_BYTES
 from common.errors import AccessError, ProtocolError, TransportError
 from common.flower import (
     MESSAGE_TYPE,
@@ -121,7 +121,7 @@ class FleetLink:
         authority: str,
         key: EllipticCurvePrivateKey,
         *,
-        limit_bytes: int = 64 << 20,
+        limit_bytes: int = MESSAGE_LIMIT_BYTES,
         timeout_seconds: float = 30.0,
         proxy: str | None = None,
         number: NodeNumber | None = None,

@@ -61,6 +61,8 @@ def envelope_bound(body_bytes: int) -> int:
 
 
 ENVELOPE_LIMIT_BYTES = envelope_bound(FRAME_LIMIT_BYTES)
+MESSAGE_LIMIT_BYTES = 64 << 20
+"""The longest message that a node takes from its coordinator."""
 SHORT_ENVELOPE_BYTES = 2 << 20
 """An envelope up to this long travels in the message that announces it: 500,000 values fit."""
 

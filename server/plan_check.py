@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.base_files import file_names, find_base, identify_base
+from common.envelope import MESSAGE_LIMIT_BYTES, envelope_bound
 from common.errors import CloisterError, ConfigError
 from common.findings import Finding
 from common.plan import Plan, PlanDraft
 from common.plan_findings import check_masks, check_privacy, size_text, time_text
+from common.wire import HEADER_LIMIT_BYTES as WIRE_HEADER_BYTES
 from server.config import CoordinatorConfig
 from server.planning import finish_plan
 
@@ -86,6 +88,7 @@ def _model_findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iter
         return
     yield from check_trained(model.module, model.spec.dimension, prefix_is_cached=model.prefix_is_cached)
     yield _bytes(plan, model.spec.dimension, sum(path.stat().st_size for path in _files(folder, plan)))
+    yield from _passage(model.spec.dimension, config)
     yield _time(plan, model)
     yield _judging(plan, config)
 
@@ -108,6 +111,17 @@ def _bytes(plan: Plan, dimension: int, base_bytes: int) -> Finding:
         f"the base has {size_text(base_bytes)}, for each site that lacks it"
     )
     return Finding("pass", "bytes", sentence)
+
+
+def _passage(dimension: int, config: CoordinatorConfig) -> Iterator[Finding]:
+    """Whether a round's message gets through."""
+    message = envelope_bound(4 * dimension + WIRE_HEADER_BYTES)
+    if message > MESSAGE_LIMIT_BYTES:
+        mend = "train fewer values: a lower rank, fewer layers"
+        yield Finding("fail", "bytes", f"a node takes messages of up to {size_text(MESSAGE_LIMIT_BYTES)}", mend)
+    elif message > config.gateway.body_limit_bytes:
+        mend = f"set gateway.body_limit_bytes in coordinator.toml to {message} or more, or train fewer values"
+        yield Finding("fail", "bytes", f"the gateway takes up to {size_text(config.gateway.body_limit_bytes)}", mend)
 
 
 def _time(plan: Plan, model: TrainableModel) -> Finding:

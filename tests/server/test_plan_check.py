@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+import server.plan_check
 from common.config import parse_config
 from common.errors import ConfigError
 from common.plan import PlanDraft
@@ -59,6 +60,22 @@ def test_public_files_that_are_missing_are_named(config):
     public = config.public.model_copy(update={"test": ("gone.csv",)})
     checked = check_plan(draft(), ROSTER, config.model_copy(update={"public": public}))
     assert "gone.csv is missing" in found(checked)["public data"].sentence
+
+
+@pytest.mark.parametrize(
+    ("limits", "mend"),
+    [
+        ({"MESSAGE_LIMIT_BYTES": 1000}, "train fewer values: a lower rank, fewer layers"),
+        ({}, "set gateway.body_limit_bytes in coordinator.toml to "),
+    ],
+)
+def test_messages_that_would_not_get_through_are_told_before_anybody_signs(config, monkeypatch, limits, mend):
+    for name, value in limits.items():
+        monkeypatch.setattr(server.plan_check, name, value)
+    narrow = config.model_copy(update={"gateway": config.gateway.model_copy(update={"body_limit_bytes": 2048})})
+    failed = [one for one in check_plan(draft(), ROSTER, narrow).findings if one.level == "fail"]
+    assert [one.subject for one in failed] == ["bytes"]
+    assert failed[0].mend.startswith(mend)
 
 
 def test_without_a_base_nothing_is_finished(config):
