@@ -50,13 +50,13 @@ WAITING = {
 }
 
 
-def deployed(folder: Path, base: Path) -> Deployment:
-    """Three sites; `a` has no base of its own and is handed it in chunks."""
+def deployed(folder: Path, base: Path, **waiting: float) -> Deployment:
+    """Three sites; `a` has no base of its own and is handed it in chunks. `waiting` is the coordinator's."""
     rows = {}
     for name in SITES:
         rows[name] = folder / "data" / name
         write_rows(rows[name] / "rows.csv", name, patients=12)
-    deployment = deploy(folder, base, rows, waiting=WAITING)
+    deployment = deploy(folder, base, rows, waiting={**WAITING, **waiting})
     config = deployment.sites["a"].config
     config.write_text(config.read_text().replace(f"local = {json.dumps([str(base)])}", "local = []"))
     return deployment

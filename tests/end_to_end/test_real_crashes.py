@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from server.progress import RoundProgress, read_progress
 from simulations.deployed import Deployment
 from tests.deployed_play import PLAN, SITES, Study, deployed, kill, sharp
 
@@ -91,6 +92,24 @@ def test_a_node_and_then_the_superlink_are_killed_in_one_run(federation: Deploym
     study.check()
     study.finish()
     study.check_end()
+
+
+@pytest.mark.slow
+def test_a_node_that_died_over_an_order_is_in_that_round_after_all(tmp_path: Path, tiny_base: Path) -> None:
+    """No site may be missing here, and an order is waited for longer than a node takes to come back."""
+    with deployed(tmp_path, tiny_base, answer_seconds=100.0) as federation:
+        federation.start_service()
+        federation.start_nodes()
+        study = begun(federation, "comes-back")
+        sharp(lambda: study.ordered(2))
+        kill(federation, "b")
+        federation.start_node("b")
+        study.finish()
+        study.check_end()
+    rounds = [event for event in read_progress(study.folder)[0] if isinstance(event, RoundProgress)]
+    assert [event.survivors for event in rounds] == [3] * 3
+    assert study.resumes == 0
+    assert rounds[1].seconds < 90
 
 
 @pytest.mark.slow
