@@ -122,6 +122,16 @@ def test_a_unit_is_hardened_and_is_not_started_again_after_damage(deploy: Path, 
     assert service["Environment"].startswith(f"CLOISTER_{side.upper()}_HOME={service['ReadWritePaths']}/")
 
 
+def test_a_site_may_not_listen_also_where_systemd_has_no_bpf(deploy: Path) -> None:
+    """By its system calls; none of them is given back later, and the coordinator keeps them."""
+    filters = {
+        side: re.findall(r"^SystemCallFilter=(.*)$", (deploy / f"cloister-{side}.service").read_text(), re.MULTILINE)
+        for side in ("site", "coordinator")
+    }
+    assert filters["coordinator"] == ["@system-service"]
+    assert filters["site"] == ["@system-service", "~bind listen accept accept4"]
+
+
 def test_a_site_may_bind_no_port_and_a_coordinator_two(deploy: Path) -> None:
     ports = {
         side: re.findall(
@@ -167,10 +177,17 @@ def test_a_container_is_hardened_and_its_home_lies_inside_its_volume(services: d
     service = services[side]
     assert (service["read_only"], service["cap_drop"], service["stop_grace_period"]) == (True, ["ALL"], "10s")
     assert "no-new-privileges:true" in service["security_opt"]
-    mounts = [volume.split(":")[-2 if volume.endswith(":ro") else -1] for volume in service["volumes"]]
+    mounts = [volume["target"] if isinstance(volume, dict) else volume.split(":")[1] for volume in service["volumes"]]
     home = service["environment"][f"CLOISTER_{side.upper()}_HOME"]
     assert home not in mounts
     assert str(Path(home).parent) in mounts
+
+
+def test_records_are_read_only_and_a_coordinator_need_not_name_any(services: dict[str, Any]) -> None:
+    """Compose fills in the whole file for either side, so that a variable which must be set is asked of both."""
+    (records,) = [volume for volume in services["site"]["volumes"] if isinstance(volume, dict)]
+    assert (records["type"], records["target"], records["read_only"]) == ("bind", "/records", True)
+    assert records["source"] == "${RECORDS:-/dev/null/RECORDS-is-not-set}"  # below a file there can be no folder
 
 
 def test_a_site_publishes_no_port_and_a_coordinator_one(services: dict[str, Any]) -> None:
