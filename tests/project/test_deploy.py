@@ -122,6 +122,14 @@ def test_a_unit_is_hardened_and_is_not_started_again_after_damage(deploy: Path, 
     assert service["Environment"].startswith(f"CLOISTER_{side.upper()}_HOME={service['ReadWritePaths']}/")
 
 
+@pytest.mark.parametrize("side", ["site", "coordinator"])
+def test_systemd_never_gives_up_on_a_side_that_may_start(deploy: Path, side: str) -> None:
+    """A clock that is set right an hour after the machine's start, say, leaves a node out for half a minute more."""
+    text = (deploy / f"cloister-{side}.service").read_text(encoding="utf-8")
+    assert re.findall(r"^StartLimit\w+=.*$", text, re.MULTILINE) == ["StartLimitIntervalSec=0"]
+    assert unit(deploy / f"cloister-{side}.service")["RestartSec"] == "30"
+
+
 def test_a_site_may_not_listen_also_where_systemd_has_no_bpf(deploy: Path) -> None:
     """By its system calls; none of them is given back later, and the coordinator keeps them."""
     filters = {
