@@ -19,22 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from google.protobuf.message import Message as Protobuf
 
 from client.node_number import NodeNumber
-from client.unanswered import UnansweredMessage
 from common.channel import CallError, Channel
 from common.envelope import MESSAGE_LIMIT_BYTES, SHORT_ENVELOPE_BYTES
 from common.errors import AccessError, ProtocolError, TransportError
-from common.flower import (
-    MESSAGE_TYPE,
-    Parcel,
-    answerable,
-    pack,
-    parcel,
-    read_whole,
-    record_of,
-    short_envelope,
-    unpack,
-    whole,
-)
+from common.flower import MESSAGE_TYPE, Parcel, answerable, pack, parcel, record_of, short_envelope, unpack
 
 from flwr.app import Message  # isort: skip
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, TIMESTAMP_HEADER  # isort: skip
@@ -112,7 +100,6 @@ class FleetLink:
         timeout_seconds: For each wait on the network.
         proxy: As `common.channel.Channel`.
         number: Where the number is kept that the SuperLink gave this node.
-        unanswered: Where the message is kept that this node is at.
     """
 
     def __init__(  # noqa: PLR0913 - each of them is one decision about the network
@@ -125,12 +112,9 @@ class FleetLink:
         timeout_seconds: float = 30.0,
         proxy: str | None = None,
         number: NodeNumber | None = None,
-        unanswered: UnansweredMessage | None = None,
     ) -> None:
         self._key = key
         self._number = number or NodeNumber(None)
-        self._unanswered = unanswered or UnansweredMessage(None)
-        self._is_new = True
         self._public = public_key_to_bytes(key.public_key())
         self._channel = Channel(
             address,
@@ -144,33 +128,36 @@ class FleetLink:
         self._node = Node()
 
     def connect(self) -> None:
-        """Tell the SuperLink that this node is there.
+        """Tell the SuperLink that this node is there, and newly so.
 
         Edge cases:
-            To the SuperLink a node that was killed is there for another minute, and cannot come a second time. A sign
-            of life under the number that it had before brings it back at once.
+            To the SuperLink a node that was killed is there for another minute, and cannot come a second time. It takes
+            its leave under the number that it had before, and comes: the coordinator shall see that it is another life,
+            since what the last one was handed is lost.
 
         Raises:
             TransportError: When it cannot be reached, is another one, or does not know this node's key.
         """
-        request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT_SECONDS)
         try:
-            self._node = Node(node_id=self._call("activate-node", request, ActivateNodeResponse).node_id)
+            self._activate()
         except CallError as error:
-            if error.status not in _UNKNOWN_NODE and not error.code:
+            if not _is_refusal(error):
                 raise
-            if not self._is_still_there():
-                raise _unknown_node(error) from None
+            self._come_anew(error)
         self._number.keep(self._node.node_id)
 
-    def _is_still_there(self) -> bool:
-        """Whether the SuperLink still has this node under its last number, which it holds against the node's key."""
-        self._node = Node(node_id=self._number.read())
+    def _activate(self) -> None:
+        request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT_SECONDS)
+        self._node = Node(node_id=self._call("activate-node", request, ActivateNodeResponse).node_id)
+
+    def _come_anew(self, refused: CallError) -> None:
+        """Leave under the last number, which the SuperLink holds against the node's key, and come."""
         try:
-            self.heartbeat()
-        except CallError:
-            self._node = Node()
-        return bool(self._node.node_id)
+            request = DeactivateNodeRequest(node_id=self._number.read())
+            self._call("deactivate-node", request, DeactivateNodeResponse)
+            self._activate()
+        except CallError as error:
+            raise (_unknown_node(refused) if _is_refusal(error) else error) from None
 
     def heartbeat(self) -> None:
         """Tell the SuperLink that this node is still there; safe to call from another thread.
@@ -183,15 +170,11 @@ class FleetLink:
             raise TransportError("the SuperLink does not know this node any more", hint="it connects again by itself")
 
     def receive(self) -> Delivery | None:
-        """The next message for this node, first of all the one that the last link left unanswered; None for none.
+        """The next message for this node; None where there is none, or none of ours.
 
         Raises:
             TransportError: When the other side cannot be reached, or its parts do not come.
         """
-        if self._is_new:
-            self._is_new = False
-            if (left := read_whole(self._unanswered.take())) is not None:
-                return Delivery(*left)
         request, limit = PullMessagesRequest(node=self._node), _HEAD_BYTES + SHORT_ENVELOPE_BYTES
         answer = self._call("pull-messages", request, PullMessagesResponse, limit)
         if not answer.messages_list:
@@ -212,20 +195,22 @@ class FleetLink:
         message = answerable(head)
         if envelope is None:
             envelope = self._envelope(message.metadata.run_id, tree)
-        self._unanswered.keep(whole(head, envelope))
         return Delivery(message, envelope)
 
     def reply(self, delivery: Delivery, envelope: bytes) -> None:
-        """Send the answer to a message; where that fails, the message is the first one over the next link.
+        """Send the answer to a message.
 
         Raises:
-            TransportError: When the other side cannot be reached, or the run is over there.
+            ProtocolError: When the SuperLink does not take it: the run is over there.
+            TransportError: When the other side cannot be reached.
         """
         reply = Message(pack(envelope), reply_to=delivery.message)
-        answer = self._announce(sending := parcel(reply))
-        if sending.record_id in answer.objects_to_push:
-            self._push(reply.metadata.run_id, answer.session_id, sending)
-        self._unanswered.forget()
+        try:
+            answer = self._announce(sending := parcel(reply))
+            if sending.record_id in answer.objects_to_push:
+                self._push(reply.metadata.run_id, answer.session_id, sending)
+        except CallError as error:
+            raise (ProtocolError(error.message) if _is_refusal(error) else error) from None
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""
@@ -291,6 +276,10 @@ class FleetLink:
             TIMESTAMP_HEADER: stamp,
             FLEET_HTTP_SIGNATURE_HEADER: b64encode(sign_message(self._key, stamp.encode("ascii"))).decode("ascii"),
         }
+
+
+def _is_refusal(error: CallError) -> bool:
+    return error.status in _UNKNOWN_NODE or bool(error.code)
 
 
 def _unknown_node(error: CallError) -> AccessError:

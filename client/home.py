@@ -115,11 +115,6 @@ class SiteHome:
         return self.path / "node.number"
 
     @property
-    def unanswered(self) -> Path:
-        """The coordinator's last message, while it has no answer."""
-        return self.path / "unanswered.message"
-
-    @property
     def status(self) -> Path:
         """What the node is doing, for `status`."""
         return self.path / "status.json"

@@ -9,7 +9,6 @@ from client.enrolment import Pinned
 from client.home import SiteHome
 from client.keys import node_key
 from client.node_number import NodeNumber
-from client.unanswered import UnansweredMessage
 
 
 def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLink:
@@ -26,5 +25,4 @@ def open_link(home: SiteHome, pinned: Pinned, network: NetworkConfig) -> FleetLi
         timeout_seconds=network.timeout_seconds,
         proxy=network.proxy,
         number=NodeNumber(home.node_number),
-        unanswered=UnansweredMessage(home.unanswered),
     )

@@ -43,7 +43,7 @@ class Link(Protocol):
         """The next message, or None."""
 
     def reply(self, delivery: Any, envelope: bytes) -> None:  # noqa: ANN401 - as above
-        """Answer a message."""
+        """Answer a message; a ProtocolError says that the answer is not wanted any more."""
 
     def close(self) -> None:
         """Say goodbye."""
@@ -177,10 +177,11 @@ class _Visit:
             # Another command holds a book for long. Without an answer the coordinator asks once more.
             _log.warning("a message is not answered", reason=error.message, hint=error.hint)
             return
-        if answer is not None:
-            _reply(link, delivery, answer)
+        lost = None if answer is None else _reply(link, delivery, answer)
         if self.site.fatal is not None:
             raise self.site.fatal
+        if lost is not None:
+            raise lost
         self.board.show("waiting", "connected")
 
 
@@ -194,11 +195,15 @@ def _receive(link: Link) -> Delivery | None:
     return message
 
 
-def _reply(link: Link, delivery: Delivery, answer: bytes) -> None:
+def _reply(link: Link, delivery: Delivery, answer: bytes) -> TransportError | None:
+    """Send an answer; gives the error of a connection that was lost over it."""
     try:
         link.reply(delivery, answer)
-    except TransportError as error:
+    except ProtocolError as error:
         _log.warning("an answer was not taken", reason=error.message)
+    except TransportError as error:
+        return error
+    return None
 
 
 @dataclass(eq=False)

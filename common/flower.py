@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from google.protobuf.message import DecodeError
-
 from common.envelope import SHORT_ENVELOPE_BYTES
 from common.errors import ProtocolError
 
@@ -93,24 +91,6 @@ def short_envelope(head: Head) -> bytes | None:
     if record.items[0].key != _FIELD or record.items[0].value.WhichOneof("value") != "bytes":
         raise _unfit()
     return bytes(record.items[0].value.bytes)
-
-
-def whole(head: Head, envelope: bytes) -> bytes:
-    """A message as bytes, with its envelope in its head whatever its length; `short_envelope` reads it."""
-    message = Head(metadata=head.metadata)
-    item = message.content.items.add(key=_RECORD).config_record.items.add(key=_FIELD)
-    item.value.bytes = envelope
-    return bytes(message.SerializeToString())
-
-
-def read_whole(data: bytes) -> tuple[FlowerMessage, bytes] | None:
-    """A message to answer, and its envelope, from what `whole` made; None for any other bytes."""
-    try:
-        head = Head.FromString(data)
-        envelope = short_envelope(head)
-    except (DecodeError, ProtocolError):
-        return None
-    return None if envelope is None else (answerable(head), envelope)
 
 
 def answerable(head: Head) -> FlowerMessage:

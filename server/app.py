@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import cast
 
 import structlog
+from httpx import HTTPStatusError
 
-from common.errors import ProtocolError, TransportError
-from common.flower import MESSAGE_TYPE, Parcel, pack, parcel, record_of, short_envelope, unpack
+from common.errors import TransportError
+from common.flower import MESSAGE_TYPE, Parcel, pack, parcel
+from server.arrivals import Arrivals
 from server.config import WaitingConfig, load_coordinator_config
-from server.control import control_of
+from server.control import Control, Node, control_of
 from server.enrolment import EnrolledSite
 from server.home import CoordinatorHome
+from server.mailbox import Mailbox
 from server.pacing import Patience
 from server.runs import run_of
 from server.signed_plans import find_signed_plan
@@ -25,14 +28,8 @@ from server.submission import is_wanted
 
 from flwr.app import Context, Message  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
-from flwr.proto.message_pb2 import Message as Head  # isort: skip
-from flwr.proto.message_pb2 import (  # isort: skip
-    ConfirmMessageReceivedRequest,
-    ObjectTree,
-    PullObjectRequest,
-    PushObjectRequest,
-)
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest  # isort: skip
+from flwr.proto.message_pb2 import PushObjectRequest  # isort: skip
+from flwr.proto.runtime_pb2 import PushAppMessagesRequest  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
 from flwr.superlink.grid import HttpGrid  # isort: skip
 
@@ -40,8 +37,6 @@ _log = structlog.get_logger()
 
 _GROWTH = 1.5
 _BATCH_BYTES = 16 << 20
-_ASKED_AT_ONCE = 32
-"""Answers that may come in one call: of 2 MiB each, at most."""
 
 app = ServerApp()
 no_client_app = ClientApp()
@@ -60,19 +55,27 @@ def main(grid: Grid, context: Context) -> None:
     launch(
         home,
         str(config["plan"]),
-        lambda sites, waiting: GridTransport(cast(HttpGrid, grid), _nodes_of(home, sites), waiting),
+        lambda sites, waiting: _transport(cast(HttpGrid, grid), home, sites, waiting),
         resume=config["resume"] == "yes",
         wait_for_all=config["enough"] != "yes",
     )
 
 
-def _nodes_of(home: CoordinatorHome, sites: Iterable[EnrolledSite]) -> dict[str, int]:
-    """Flower's number of each site's node, found by the key that enrolment registered.
+def _transport(
+    grid: HttpGrid, home: CoordinatorHome, sites: Iterable[EnrolledSite], waiting: WaitingConfig
+) -> GridTransport:
+    control, sites = control_of(home, load_coordinator_config(home.config)), tuple(sites)
+    numbers = {name: node.node_id for name, node in _nodes_of(control, sites).items()}
+    arrivals = Arrivals(lambda: {name: node.connected for name, node in _nodes_of(control, sites).items()})
+    return GridTransport(grid, numbers, waiting, arrivals)
+
+
+def _nodes_of(control: Control, sites: Iterable[EnrolledSite]) -> dict[str, Node]:
+    """Each site's node, found by the key that enrolment registered.
 
     The grid itself names only the nodes that are online now, and a site may come later.
     """
-    control = control_of(home, load_coordinator_config(home.config))
-    by_key = {node.public_key.strip(): node.node_id for node in control.nodes()}
+    by_key = {node.public_key.strip(): node for node in control.nodes()}
     keys = {site.name: site.node_key.encode("ascii").strip() for site in sites}
     return {name: by_key[key] for name, key in keys.items() if key in by_key}
 
@@ -86,17 +89,22 @@ class GridTransport:
 
     Edge cases:
         A site that announces an answer and does not send it is one that is silent: the others are heard meanwhile.
-        An order to a site that is away waits at the SuperLink until the exchange is over. Orders are held a few at a
-        time: no more are added once they have `_BATCH_BYTES`.
+        An order to a site that is away waits at the SuperLink until the exchange is over. One to a node that connected
+        anew meanwhile may be lost, and is sent again, the same to the byte. Orders are held a few at a time: no more
+        are added once they have `_BATCH_BYTES`.
 
     Args:
         grid: Flower's.
         nodes: Flower's number of each site's node.
         waiting: Pauses between two looks.
+        arrivals: Who has connected anew.
     """
 
-    def __init__(self, grid: HttpGrid, nodes: Mapping[str, int], waiting: WaitingConfig) -> None:
+    def __init__(
+        self, grid: HttpGrid, nodes: Mapping[str, int], waiting: WaitingConfig, arrivals: Arrivals | None = None
+    ) -> None:
         self._grid = grid
+        self._arrivals = arrivals or Arrivals(dict)
         self._nodes = dict(nodes)
         self._waiting = waiting
         self.patience = Patience(waiting.exchange_seconds, len(nodes), waiting.exchange_seconds)
@@ -111,9 +119,12 @@ class GridTransport:
         if unknown:
             raise TransportError(f"site {unknown[0]} has no node", hint="is it enrolled, and the service running?")
         started, enough_since, answered = time.monotonic(), None, 0
-        mailbox = _Mailbox(self._grid, self._push(orders))
+        self._arrivals.begin()
+        mailbox = Mailbox(self._grid, self._push(orders))
+        if orders and not mailbox.missing:
+            raise TransportError("the SuperLink took no order", hint="its log says why: superlink.log")
         pause = self._waiting.least_poll_seconds
-        while mailbox.expects and time.monotonic() < self.patience.deadline(started, enough_since):
+        while mailbox.missing and time.monotonic() < self.patience.deadline(started, enough_since):
             time.sleep(pause)
             pause = min(pause * _GROWTH, self._waiting.most_poll_seconds)
             for site, envelope in mailbox.look():
@@ -122,24 +133,30 @@ class GridTransport:
                     enough_since = time.monotonic()
                 pause = self._waiting.least_poll_seconds
                 yield site, envelope
+            mailbox.expect(self._push({site: orders[site] for site in self._arrivals.among(mailbox.missing)}))
 
     def _push(self, orders: Mapping[str, bytes]) -> dict[str, str]:
         """Send the orders, several at once where they are short; gives the site that each message id belongs to."""
         sent: dict[str, str] = {}
         for batch in _batches(orders):
             sent |= self._push_batch({site: parcel(self._message(site, order)) for site, order in batch.items()})
-        if orders and not sent:
-            raise TransportError("the SuperLink took no order", hint="its log says why: superlink.log")
         return sent
 
     def _push_batch(self, sending: Mapping[str, Parcel]) -> dict[str, str]:
-        """Send messages together, then upload the record of each that is too long to be in it."""
-        calls, parcels = self._grid._runtime_client, sending.values()  # noqa: SLF001 - as in `_Mailbox`
-        answer = calls.PushMessages(
-            PushAppMessagesRequest(
-                messages_list=[each.head for each in parcels], message_object_trees=[each.tree for each in parcels]
-            )
+        """Send messages together, then upload the record of each that is too long to be in it.
+
+        Raises:
+            TransportError: When the SuperLink fails at it.
+        """
+        calls, parcels = self._grid._runtime_client, sending.values()  # noqa: SLF001 - as in `Mailbox`
+        request = PushAppMessagesRequest(
+            messages_list=[each.head for each in parcels], message_object_trees=[each.tree for each in parcels]
         )
+        try:
+            answer = calls.PushMessages(request)
+        except HTTPStatusError as error:
+            rule = f"the SuperLink failed at an order: HTTP {error.response.status_code}"
+            raise TransportError(rule, hint="its log says why: superlink.log; then `run --resume`") from None
         for each in parcels:
             if each.record_id in answer.objects_to_push:
                 calls.PushObject(
@@ -168,80 +185,3 @@ def _batches(orders: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
             batch = {}
     if batch:
         yield batch
-
-
-class _Mailbox:
-    """The answers to one exchange's orders: those that are waited for, and those that are announced and on their way.
-
-    Flower's `pull_messages` waits for minutes for a part that was announced and is never sent, and raises on a part
-    that is not what it says, when the others' answers are already taken from the SuperLink: one site could end every
-    run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads. Short answers
-    come with their heads, and are not confirmed: the SuperLink forgets a head that it has handed out.
-
-    Args:
-        grid: Flower's.
-        sent: Site by the id of the message that holds its order.
-    """
-
-    def __init__(self, grid: HttpGrid, sent: Mapping[str, str]) -> None:
-        self._calls = grid._runtime_client  # noqa: SLF001 - tests/client/test_app.py looks whether it is still there
-        self._node, self._run_id = grid.node, grid.run.run_id
-        self._silent = dict(sent)
-        self._announced: dict[str, tuple[str, str]] = {}
-
-    @property
-    def expects(self) -> bool:
-        """Whether an answer may still come."""
-        return bool(self._silent or self._announced)
-
-    def look(self) -> Iterator[tuple[str, bytes]]:
-        """Answers that are whole since the last look."""
-        silent = list(self._silent)
-        for start in range(0, len(silent), _ASKED_AT_ONCE):
-            yield from self._hear(silent[start : start + _ASKED_AT_ONCE])
-        for message_id, (site, record_id) in list(self._announced.items()):
-            part = self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
-            if part.object_found and not part.object_available:
-                continue
-            del self._announced[message_id]
-            self._confirm(message_id)
-            envelope = _envelope_in(part.object_content, site)
-            if envelope is not None:
-                yield site, envelope
-
-    def _hear(self, message_ids: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Give short answers, and take note of who has begun a long one; an order has one answer."""
-        answer = self._calls.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
-        for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            site = self._silent.pop(head.metadata.reply_to_message_id, "")
-            envelope, record_id = _content_of(head, tree, site)
-            if site and envelope is not None:
-                yield site, envelope
-            elif site and record_id:
-                self._announced[head.metadata.message_id] = (site, record_id)
-            else:
-                self._confirm(head.metadata.message_id)
-
-    def _confirm(self, message_id: str) -> None:
-        """Tell the SuperLink that it may forget a message."""
-        self._calls.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(node=self._node, run_id=self._run_id, message_object_id=message_id)
-        )
-
-
-def _content_of(head: Head, tree: ObjectTree, site: str) -> tuple[bytes | None, str]:
-    """The envelope in a message, or the name of the record that holds it; neither for one that is none of ours."""
-    try:
-        envelope = short_envelope(head)
-        return envelope, "" if envelope is not None else record_of(tree)
-    except ProtocolError as error:
-        _log.warning("answer ignored", site=site, reason=str(head.error.reason) or error.message)
-        return None, ""
-
-
-def _envelope_in(record: bytes, site: str) -> bytes | None:
-    try:
-        return unpack(record)
-    except ProtocolError as error:
-        _log.warning("answer ignored", site=site, reason=error.message)
-        return None

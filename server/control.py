@@ -66,11 +66,13 @@ class Node:
         node_id: Flower's number.
         public_key: PEM.
         online: Whether it has been heard of lately.
+        connected: When it connected last, in Flower's words; empty where it never has.
     """
 
     node_id: int
     public_key: bytes
     online: bool
+    connected: str = ""
 
 
 class Control:
@@ -87,7 +89,7 @@ class Control:
         """Registered nodes; Flower lists those that were unregistered, too."""
         answer = self._channel.call("/v1/control/list-nodes", ListNodesRequest(), ListNodesResponse)
         return tuple(
-            Node(info.node_id, info.public_key, info.status == NodeStatus.ONLINE)
+            Node(info.node_id, info.public_key, info.status == NodeStatus.ONLINE, info.last_activated_at)
             for info in answer.nodes_info
             if info.status != NodeStatus.UNREGISTERED
         )

@@ -9,10 +9,11 @@ from flwr.app import Message, Metadata
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.common.serde import message_to_proto
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2
+from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, iterate_object_tree
 
 from client.app import FleetLink
-from common.flower import MESSAGE_TYPE, pack, record_of
+from common.flower import MESSAGE_TYPE, pack, parcel, record_of
 from tests.evil_server import Answer, Asked, EvilServer, evil_server, whole
 
 KEY = ec.generate_private_key(ec.SECP384R1())
@@ -52,6 +53,17 @@ def short(message: Message) -> fleet_pb2.PullMessagesResponse:
     """A message that is whole in its head, as the SuperLink hands it out."""
     tree = message_pb2.ObjectTree(object_id=message.object_id)
     return fleet_pb2.PullMessagesResponse(messages_list=[message_to_proto(message)], message_object_trees=[tree])
+
+
+def announced(envelope: bytes) -> bytes:
+    """What node 7 hands in as its answer."""
+    sending = parcel(Message(pack(envelope), reply_to=instruction()))
+    return fleet_pb2.PushMessagesRequest(
+        node=Node(node_id=7),
+        messages_list=[sending.head],
+        message_object_trees=[sending.tree],
+        clientapp_runtime_list=[0.0],
+    ).SerializeToString()
 
 
 class Coordinator:

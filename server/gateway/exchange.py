@@ -10,8 +10,9 @@ import httpx
 from starlette.types import Receive, Send
 
 from server.gateway.access import NO_ANSWER
+from server.gateway.answer_shape import is_answer
 from server.gateway.limits import GatewayLimits
-from server.gateway.rules import PROTOBUF, REFUSED_BODY, REFUSED_HEADERS, RESPONSE_TYPES, Head, body_limit
+from server.gateway.rules import ANSWER_PATH, PROTOBUF, REFUSED_BODY, REFUSED_HEADERS, RESPONSE_TYPES, Head, body_limit
 
 OPENING_BYTES = 64 * 1024
 
@@ -28,6 +29,10 @@ class _BodyTooLongError(Exception):
     """More bytes came than a body may have."""
 
 
+class _NoAnswerError(Exception):
+    """What was handed in is no answer to a message."""
+
+
 class _ClientGoneError(Exception):
     """The connection ended before the request did."""
 
@@ -36,7 +41,8 @@ class Exchange:
     """One request and its answer.
 
     Guarantees:
-        A few pieces of a body (64 KiB each) are held at a time: the next is read when the other side took the last.
+        A few pieces of a body (64 KiB each) are held at a time: the next is read when the other side took the last. An
+        answer's head, of a little over 2 MiB at most, is held whole and looked at first: what is none never arrives.
         What the SuperLink gets of a body that was cut off is cut off too, and never looks whole; of one that is cut off
         within its first 64 KiB it gets nothing.
 
@@ -68,6 +74,8 @@ class Exchange:
                 await self._forward(head)
         except _BodyTooLongError:
             await self._fail(413)
+        except _NoAnswerError:
+            await self._fail(400)
         except TimeoutError:
             await self._fail(504 if self._body_ended else 408)
         except httpx.ReadTimeout:
@@ -89,7 +97,9 @@ class Exchange:
             await self.refuse(status)
 
     async def _forward(self, head: Head) -> None:
-        opening = await self._opening()
+        opening = await self._opening(whole=head.path == ANSWER_PATH)
+        if head.path == ANSWER_PATH and not is_answer(opening):
+            raise _NoAnswerError
         length = len(opening) if self._body_ended else head.length
         framing = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
         request = self._client.build_request(
@@ -101,10 +111,10 @@ class Exchange:
         finally:
             await response.aclose()
 
-    async def _opening(self) -> bytes:
+    async def _opening(self, *, whole: bool) -> bytes:
         """Read a short body whole, so that one with a broken end never reaches the SuperLink at all."""
         opening = bytearray()
-        while not self._body_ended and len(opening) < OPENING_BYTES:
+        while not self._body_ended and (whole or len(opening) < OPENING_BYTES):
             opening += await self._piece()
         return bytes(opening)
 

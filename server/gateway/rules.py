@@ -56,6 +56,7 @@ HEAD_LIMIT_BYTES = 8 * 1024
 HEADERS_LIMIT = 32
 HEADER_VALUE_LIMIT = 1024
 
+ANSWER_PATH = "/v1/fleet/push-messages"
 _UPLOAD = "/v1/fleet/push-object"
 _ROOM_BYTES = 64 * 1024
 

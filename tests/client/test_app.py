@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord
 from flwr.app.message import remove_content_from_message
 from flwr.common import constant
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto import control_pb2, fleet_pb2, heartbeat_pb2, message_pb2, recorddict_pb2, runtime_pb2
+from flwr.proto import control_pb2, fleet_pb2, heartbeat_pb2, message_pb2, node_pb2, recorddict_pb2, runtime_pb2
 from flwr.proto.error_pb2 import Error
 from flwr.supercore import constant as core
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, iterate_object_tree
@@ -29,10 +29,10 @@ import client.app
 import common.flower
 import server.app
 import server.control
+import server.mailbox
 from client.node_number import NodeNumber
-from client.unanswered import UnansweredMessage
-from common.envelope import SHORT_ENVELOPE_BYTES
-from common.errors import AccessError, TransportError
+from common.channel import CallError
+from common.errors import AccessError, ProtocolError
 from common.flower import record_of, short_envelope, unpack
 from server.gateway.rules import FLEET_PATHS
 from tests import fleet_play
@@ -92,6 +92,7 @@ FIELDS = {
     runtime_pb2.PushAppMessagesResponse: "message_ids objects_to_push session_id",
     runtime_pb2.PullAppMessagesResponse: "messages_list message_object_trees",
     control_pb2.ListNodesResponse: "nodes_info",
+    node_pb2.NodeInfo: "node_id public_key status last_activated_at",
     control_pb2.RegisterNodeRequest: "public_key",
     control_pb2.RegisterNodeResponse: "node_id",
     control_pb2.UnregisterNodeRequest: "node_id",
@@ -130,10 +131,14 @@ IMPORTS = {
     server.app: {
         "flwr.app": "Context Message",
         "flwr.clientapp": "ClientApp",
-        "flwr.proto.message_pb2": "Message as Head ConfirmMessageReceivedRequest ObjectTree PullObjectRequest "
-        "PushObjectRequest",
-        "flwr.proto.runtime_pb2": "PullAppMessagesRequest PushAppMessagesRequest",
+        "flwr.proto.message_pb2": "PushObjectRequest",
+        "flwr.proto.runtime_pb2": "PushAppMessagesRequest",
         "flwr.serverapp": "Grid ServerApp",
+        "flwr.superlink.grid": "HttpGrid",
+    },
+    server.mailbox: {
+        "flwr.proto.message_pb2": "Message as Head ConfirmMessageReceivedRequest ObjectTree PullObjectRequest",
+        "flwr.proto.runtime_pb2": "PullAppMessagesRequest",
         "flwr.superlink.grid": "HttpGrid",
     },
     server.control: {
@@ -286,20 +291,35 @@ def refusing(coordinator, *names):
     return lambda asked: refusal if asked.path.rpartition("/")[2] in names else coordinator(asked)
 
 
-def test_a_node_that_is_taken_for_there_comes_back_under_its_number(linked, tmp_path):
+def test_a_node_that_is_taken_for_there_leaves_under_its_number_and_comes_anew(linked, tmp_path):
+    """The coordinator shall see that it is another life: what the last one was handed is lost."""
     memory = tmp_path / "node.number"
     first, _ = linked(Coordinator(), number=NodeNumber(memory))
     first.connect()
     assert memory.read_text() == "7"
-    seen = []
+    left = []
 
-    def alive(request):
-        seen.append(request.node.node_id)
-        return heartbeat_pb2.SendNodeHeartbeatResponse(success=True)
+    def leave(request):
+        left.append(request.node_id)
+        return fleet_pb2.DeactivateNodeResponse()
 
-    second, _ = linked(refusing(Coordinator(send_node_heartbeat=alive), "activate-node"), number=NodeNumber(memory))
+    coordinator = Coordinator(deactivate_node=leave)
+    refused = refusing(coordinator, "activate-node")
+    second, server = linked(lambda asked: coordinator(asked) if left else refused(asked), number=NodeNumber(memory))
     second.connect()
-    assert seen == [7]
+    assert left == [7]
+    assert [path.rpartition("/")[2] for path in server.paths] == ["activate-node", "deactivate-node", "activate-node"]
+
+
+def test_a_superlink_that_fails_while_a_node_comes_back_is_no_refusal(linked, tmp_path):
+    (tmp_path / "node.number").write_text("7")
+    broken, refused = whole(b"", b"HTTP/1.1 503 No\r\n"), refusing(Coordinator(), "activate-node")
+    link, _ = linked(
+        lambda asked: broken if asked.path.endswith("deactivate-node") else refused(asked),
+        number=NodeNumber(tmp_path / "node.number"),
+    )
+    with pytest.raises(CallError, match="HTTP 503"):
+        link.connect()
 
 
 @pytest.mark.parametrize("kept", [None, "", "seven", "7"])
@@ -307,57 +327,20 @@ def test_without_a_number_that_the_superlink_knows_a_refused_node_stays_out(link
     memory = tmp_path / "node.number"
     if kept is not None:
         memory.write_text(kept)
-    link, _ = linked(refusing(Coordinator(), "activate-node", "send-node-heartbeat"), number=NodeNumber(memory))
+    link, _ = linked(refusing(Coordinator(), "activate-node", "deactivate-node"), number=NodeNumber(memory))
     with pytest.raises(AccessError, match="does not let this node in"):
         link.connect()
 
 
-# --- a message that was not answered ---------------------------------------------------------------------------------
-
-
-def once(message):
-    """A SuperLink that hands a message out once, as the real one does."""
-    messages = [message]
-    return lambda _: messages.pop() if messages else fleet_pb2.PullMessagesResponse()
-
-
-@pytest.mark.parametrize("size", [6, SHORT_ENVELOPE_BYTES + 1])
-def test_a_node_that_died_over_a_message_answers_it_in_its_next_life(linked, tmp_path, size):
-    path, envelope = tmp_path / "unanswered", bytes(size)
-    coordinator = Coordinator(pull_messages=once(short(instruction(envelope))))
-    if size > SHORT_ENVELOPE_BYTES:
-        coordinator = Coordinator(envelope, pull_messages=once(Coordinator(envelope).answers["pull-messages"]))
-    first, _ = linked(coordinator, unanswered=UnansweredMessage(path))
-    assert first.receive().envelope == envelope
-    second, server = linked(coordinator, unanswered=UnansweredMessage(path))
-    delivery = second.receive()
-    assert delivery.envelope == envelope
-    assert server.paths == []
-    second.reply(delivery, b"answer")
-    assert short_envelope(coordinator.announced.messages_list[0]) == b"answer"
-    assert coordinator.announced.messages_list[0].metadata.reply_to_message_id == instruction(envelope).object_id
-    third, _ = linked(coordinator, unanswered=UnansweredMessage(path))
-    assert third.receive() is None
-
-
-def test_a_message_whose_answer_did_not_get_through_comes_first_over_the_next_link(linked, tmp_path):
-    path, coordinator = tmp_path / "unanswered", Coordinator(pull_messages=once(short(instruction())))
-    first, _ = linked(refusing(coordinator, "push-messages"), unanswered=UnansweredMessage(path))
-    delivery = first.receive()
-    with pytest.raises(TransportError):
-        first.reply(delivery, b"answer")
-    assert first.receive() is None
-    second, _ = linked(coordinator, unanswered=UnansweredMessage(path))
-    second.reply(second.receive(), b"answer")
-    assert short_envelope(coordinator.announced.messages_list[0]) == b"answer"
-
-
-def test_a_spoilt_message_of_the_last_life_is_passed_over(linked, tmp_path):
-    for content in (b"", b"\xff" * 40, message_pb2.Message().SerializeToString()):
-        path = tmp_path / "unanswered"
-        UnansweredMessage(path).keep(content)
-        link, _ = linked(Coordinator(pull_messages=short(instruction(b"new"))), unanswered=UnansweredMessage(path))
-        assert link.receive().envelope == b"new"
+def test_an_answer_that_is_not_wanted_is_told_from_a_connection_that_is_lost(linked):
+    refused, _ = linked(refusing(Coordinator(), "push-messages"))
+    with pytest.raises(ProtocolError):
+        refused.reply(refused.receive(), b"answer")
+    broken = whole(b"", b"HTTP/1.1 503 Service Unavailable\r\n")
+    coordinator = Coordinator()
+    lost, _ = linked(lambda asked: broken if asked.path.endswith("push-messages") else coordinator(asked))
+    with pytest.raises(CallError, match="HTTP 503"):
+        lost.reply(lost.receive(), b"answer")
 
 
 def test_the_record_is_sent_once_and_no_other_part(linked, long):

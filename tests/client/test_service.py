@@ -202,11 +202,19 @@ def test_a_message_that_is_none_of_ours_is_passed_over(run, naps):
     assert naps == [0.1, 0.1], "a stream of bad messages must not keep a processor busy"
 
 
-@pytest.mark.parametrize("error", [AWAY, AccessError("HTTP 403"), TransportError("the run is over")])
-def test_an_answer_that_is_not_taken_is_left(run, error):
-    script = Script(receives=[Message(b"one"), Message(b"two")], replies=[error])
+def test_an_answer_that_is_not_wanted_any_more_is_left(run):
+    script = Script(receives=[Message(b"one"), Message(b"two")], replies=[ProtocolError("the run is over")])
     run(script)
     assert script.heard == ["open", "connect", (b"one", b"to one"), (b"two", b"to two"), "close"]
+
+
+@pytest.mark.parametrize("error", [AWAY, AccessError("HTTP 403")])
+def test_a_connection_that_is_lost_over_an_answer_is_made_anew(run, error):
+    """To the coordinator the node has come anew then, and it sends the order again."""
+    script = Script(receives=[Message(b"one"), Message(b"one")], replies=[error])
+    run(script)
+    one = (b"one", b"to one")
+    assert script.heard == ["open", "connect", one, "close", "open", "connect", one, "close"]
 
 
 def test_a_busy_book_is_no_answer_and_no_end(run, naps):

@@ -2,6 +2,7 @@
 
 import time
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_to_proto
@@ -37,6 +38,7 @@ class Grid:
         self.pushed, self.confirmed, self.parts, self.asked = {}, [], {}, []
         self._runtime_client = self
         self.orders, self.contents, self.announced, self.looked_for = {}, {}, [], []
+        self.all_contents = []
         self.takes = True
 
     def PushMessages(self, request):  # noqa: N802 - Flower's name
@@ -48,6 +50,7 @@ class Grid:
                 self.orders[record_of(tree)] = head.metadata.dst_node_id
             else:
                 self.contents[head.metadata.dst_node_id] = envelope
+                self.all_contents.append((head.metadata.dst_node_id, envelope))
         self.announced.append(len(names))
         if not self.takes:
             return PushAppMessagesResponse(message_ids=["" for _ in names])
@@ -62,6 +65,8 @@ class Grid:
         for name in request.message_ids:
             reply = self.replies.get(f"n{self.pushed[name].dst_node_id}")
             if reply is None or not reply.due():
+                continue
+            if sum(one.dst_node_id == self.pushed[name].dst_node_id for one in self.pushed.values()) < reply.orders:
                 continue
             metadata = Metadata(message_id=f"reply to {name}", reply_to_message_id=name)
             error = Error(code=3, reason=reply.error) if reply.error else None
@@ -83,6 +88,7 @@ class Reply:
 
     counter = 0
     content = None
+    orders = 1
 
     def __init__(self, envelope=b"answer", *, record=None, tree=None, after=0, missing=0, found=True, error=""):
         Reply.counter += 1
@@ -94,7 +100,9 @@ class Reply:
     @classmethod
     def short(cls, content=None, **options):
         """One that is whole in its head."""
+        orders = options.pop("orders", 1)
         reply = cls(tree=ObjectTree(object_id="whole"), **options)
+        reply.orders = orders
         reply.content = recorddict_to_proto(pack(b"short") if content is None else content)
         return reply
 
@@ -207,7 +215,97 @@ def test_no_answer_raises_or_takes_another_with_it(reply):
     started = time.monotonic()
     assert exchange(grid, "n1", "n2", patience=Patience(30.0, 2, 30.0)) == {"n2": b"two"}
     assert time.monotonic() - started < 5  # a bad answer is an answer: nobody waits for a second one
-    assert len(grid.confirmed) == 2
+
+
+class Back:
+    """Nodes that connect anew, one look after the other."""
+
+    def __init__(self, *looks):
+        self.looks = list(looks)
+
+    def begin(self):
+        pass
+
+    def among(self, sites):
+        return tuple(site for site in (self.looks.pop(0) if self.looks else ()) if site in sites)
+
+
+def returning(grid, back, *sites):
+    transport = GridTransport(grid, {f"n{number}": number for number in range(9)}, WAITING, back)
+    return dict(transport.exchange({site: f"order to {site}".encode() for site in sites}))
+
+
+def test_an_order_to_a_node_that_came_anew_is_sent_again_the_same_to_the_byte():
+    """The first was lost with the node's last life."""
+    grid = Grid(n1=Reply.short(), n2=Reply.short(orders=2))
+    assert returning(grid, Back((), ("n1", "n2")), "n1", "n2") == {"n1": b"short", "n2": b"short"}
+    assert grid.announced == [2, 1], "n1 had answered"
+    assert grid.all_contents == [(1, b"order to n1"), (2, b"order to n2"), (2, b"order to n2")]
+
+
+def test_the_first_of_two_answers_to_one_order_counts():
+    grid = Grid(n1=Reply.short(after=3), n2=Reply.short(after=30))
+    started = time.monotonic()
+    assert returning(grid, Back(("n1",), ("n1",)), "n1", "n2") == {"n1": b"short", "n2": b"short"}
+    assert grid.announced == [2, 1, 1]
+    assert time.monotonic() - started < 0.3, "the second answer is not waited for"
+
+
+def test_a_part_of_the_last_life_that_never_comes_is_not_waited_for_when_the_new_one_answers(long):
+    grid = Grid(n1=Reply(missing=10**9))
+    looks = Back((), ("n1",))
+    real, grid.PushMessages = grid.PushMessages, None
+
+    def push(request):
+        if grid.pushed:
+            grid.replies["n1"] = Reply(b"anew")
+        return real(request)
+
+    grid.PushMessages = push
+    assert returning(grid, looks, "n1") == {"n1": b"anew"}
+
+
+class Failing(Grid):
+    """A SuperLink that fails at what some node has handed in."""
+
+    def __init__(self, *bad, times=10**9, **replies):
+        super().__init__(**replies)
+        self.bad, self.times = bad, times
+
+    def PullMessages(self, request):  # noqa: N802 - Flower's name
+        for name in request.message_ids:
+            if f"n{self.pushed[name].dst_node_id}" in self.bad and self.times:
+                self.times -= 1
+                request = httpx.Request("POST", "https://superlink")
+                raise httpx.HTTPStatusError("500", request=request, response=httpx.Response(500, request=request))
+        return super().PullMessages(request)
+
+
+def test_an_answer_at_which_the_superlink_fails_ends_nobody_elses():
+    grid = Failing("n2", n1=Reply.short(), n2=Reply.short(), n3=Reply.short(after=4))
+    started = time.monotonic()
+    assert exchange(grid, "n1", "n2", "n3", patience=Patience(30.0, 3, 30.0)) == {"n1": b"short", "n3": b"short"}
+    assert time.monotonic() - started < 5
+
+
+def test_a_superlink_that_fails_once_or_twice_is_asked_again():
+    grid = Failing("n2", times=2, n1=Reply.short(), n2=Reply.short())
+    assert exchange(grid, "n1", "n2") == {"n1": b"short", "n2": b"short"}
+
+
+def test_a_superlink_that_fails_at_an_order_is_told_in_a_sentence():
+    class Full(Grid):
+        def PushMessages(self, request):  # noqa: N802 - Flower's name
+            request = httpx.Request("POST", "https://superlink")
+            raise httpx.HTTPStatusError("500", request=request, response=httpx.Response(500, request=request))
+
+    with pytest.raises(TransportError, match="failed at an order: HTTP 500"):
+        exchange(Full(), "n1")
+
+
+def test_a_long_reason_is_cut_in_the_log(capsys):
+    exchange(Grid(n1=Reply(tree=ObjectTree(object_id="e"), error="x" * 100_000)), "n1")
+    assert len(capsys.readouterr().out) < 2000
 
 
 def test_nothing_but_the_one_record_is_asked_for(long):
@@ -289,8 +387,12 @@ def test_nodes_are_found_by_the_key_that_was_enrolled(monkeypatch, tmp_path):
 
     from server.control import Node as Registered
 
-    nodes = (Registered(7, b"key a\n", True), Registered(8, b"key b", False), Registered(9, b"other", True))
-    monkeypatch.setattr(server.app, "load_coordinator_config", lambda _: None)
-    monkeypatch.setattr(server.app, "control_of", lambda *_: SimpleNamespace(nodes=lambda: nodes))
+    a, b = Registered(7, b"key a\n", True, "noon"), Registered(8, b"key b", False)
+    control = SimpleNamespace(nodes=lambda: (a, b, Registered(9, b"other", True)))
     sites = [SimpleNamespace(name=name, node_key=f"key {name}\n") for name in "abc"]
-    assert server.app._nodes_of(SimpleNamespace(config=tmp_path), sites) == {"a": 7, "b": 8}
+    assert server.app._nodes_of(control, sites) == {"a": a, "b": b}
+    monkeypatch.setattr(server.app, "load_coordinator_config", lambda _: None)
+    monkeypatch.setattr(server.app, "control_of", lambda *_: control)
+    transport = server.app._transport(Grid(), SimpleNamespace(config=tmp_path), sites, WAITING)
+    assert transport._nodes == {"a": 7, "b": 8}
+    assert transport._arrivals._known == {"a": "noon", "b": ""}

@@ -9,6 +9,8 @@ import pytest
 
 from common.envelope import SHORT_ENVELOPE_BYTES
 from server.gateway.access import NO_ANSWER
+from server.gateway.rules import ANSWER_PATH
+from tests.fleet_play import announced
 from tests.gateway_play import (
     HEARTBEAT,
     Upstream,
@@ -83,15 +85,14 @@ def test_a_chunked_body_that_goes_on_is_cut_off_at_the_limit(files, upstream):
     assert not upstream.seen[0].whole
 
 
-def test_a_chunked_body_that_is_no_upload_is_cut_off_earlier(files, upstream):
-    longest = SHORT_ENVELOPE_BYTES + 2**16
-    path = "/v1/fleet/push-messages"
+def test_an_answer_is_held_whole_and_cut_off_at_a_short_envelope_with_its_head(files, upstream):
+    longest = announced(bytes(SHORT_ENVELOPE_BYTES))
     with gateway(files, upstream.port) as gate:
-        assert status_of(gate.say(post(path, chunks(bytes(longest)), framing=CHUNKED))) == 200
+        assert status_of(gate.say(post(ANSWER_PATH, chunks(longest), framing=CHUNKED))) == 200
         with gate.connect() as connection:
-            send_all(connection, post(path, chunks(bytes(longest + 1)), framing=CHUNKED))
+            send_all(connection, post(ANSWER_PATH, chunks(bytes(SHORT_ENVELOPE_BYTES + 2**17)), framing=CHUNKED))
             assert status_of(read_answer(connection)) in (413, NO_ANSWER)
-    assert [seen.whole for seen in upstream.seen] == [True, False]
+    assert [(seen.whole, seen.size) for seen in upstream.seen] == [(True, len(longest))]
 
 
 def test_a_long_body_with_a_broken_end_never_looks_whole(files, upstream):

@@ -1,6 +1,7 @@
 """From outside, over TLS: nothing but the calls of a node reaches the SuperLink, in whatever spelling."""
 
 import ssl
+from functools import cache
 
 import httpx
 import pytest
@@ -8,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import ConfigError, TransportError
 from server.gateway.access import REFUSED
-from server.gateway.rules import FLEET_PATHS, FORWARDED_HEADERS
+from server.gateway.rules import ANSWER_PATH, FLEET_PATHS, FORWARDED_HEADERS
+from tests.fleet_play import announced
 from tests.gateway_play import (
     HEARTBEAT,
     NODE,
@@ -68,11 +70,23 @@ def test_every_route_of_the_superlink_in_every_spelling(gate, upstream, superlin
 
 def test_the_calls_of_a_node_arrive_as_they_are_on_the_list(gate, upstream):
     for path in FLEET_PATHS:
-        answer = gate.say(post(path, b"body of " + path.encode()))
+        answer = gate.say(post(path, body_for(path)))
         assert status_of(answer) == 200
         assert b"answer" in answer
     assert [seen.target.decode() for seen in upstream.seen] == list(FLEET_PATHS)
-    assert all(bytes(seen.body) == b"body of " + seen.target and seen.whole for seen in upstream.seen)
+    assert all(bytes(seen.body) == body_for(seen.target.decode()) and seen.whole for seen in upstream.seen)
+
+
+@cache
+def body_for(path):
+    return announced(b"sealed") if path == ANSWER_PATH else b"body of " + path.encode()
+
+
+def test_what_is_no_answer_to_a_message_never_arrives(gate, upstream):
+    for body in (b"", b"\xff", announced(b"sealed")[:-1], announced(b"sealed") + b"\x28\x00"):
+        answer = gate.say(post(ANSWER_PATH, body))
+        assert (status_of(answer), answer.endswith(b"\r\n\r\nrefused\n")) == (400, True)
+    assert upstream.seen == []
 
 
 @pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])

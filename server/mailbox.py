@@ -1,0 +1,132 @@
+"""The answers of one exchange, as the SuperLink has them: asked for in few calls, and none of them can end a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import structlog
+from httpx import HTTPStatusError
+
+from common.errors import ProtocolError
+from common.flower import record_of, short_envelope, unpack
+
+from flwr.proto.message_pb2 import Message as Head  # isort: skip
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest  # isort: skip
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest  # isort: skip
+from flwr.superlink.grid import HttpGrid  # isort: skip
+
+_log = structlog.get_logger()
+
+_REASON_LETTERS = 200
+_FAILURES = 3
+_ASKED_AT_ONCE = 32
+"""Answers that may come in one call: of 2 MiB each, at most."""
+
+
+class Mailbox:
+    """The answers to one exchange's orders: those that are waited for, and those that are announced and on their way.
+
+    Flower's `pull_messages` waits for minutes for a part that was announced and is never sent, and raises on a part
+    that is not what it says, when the others' answers are already taken from the SuperLink: one site could end every
+    run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads. Short answers
+    come with their heads, and are not confirmed: the SuperLink forgets a head that it has handed out. Where it fails
+    at an answer (HTTP 5xx), it is asked for each by itself, and the one at which it goes on failing is given up.
+
+    Args:
+        grid: Flower's.
+        sent: Site by the id of the message that holds its order.
+    """
+
+    def __init__(self, grid: HttpGrid, sent: Mapping[str, str]) -> None:
+        self._calls = grid._runtime_client  # noqa: SLF001 - tests/client/test_app.py looks whether it is still there
+        self._node, self._run_id = grid.node, grid.run.run_id
+        self._silent = dict(sent)
+        self._announced: dict[str, tuple[str, str]] = {}
+        self._failed: Counter[str] = Counter()
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Sites whose answer may still come."""
+        return frozenset((*self._silent.values(), *(site for site, _ in self._announced.values())))
+
+    def expect(self, sent: Mapping[str, str]) -> None:
+        """Further messages with the same orders: one answer to any of them counts."""
+        self._silent |= sent
+
+    def look(self) -> Iterator[tuple[str, bytes]]:
+        """Answers that are whole since the last look; one a site."""
+        for site, envelope in self._new():
+            if site in self.missing:
+                self._silent = {name: other for name, other in self._silent.items() if other != site}
+                self._announced = {name: one for name, one in self._announced.items() if one[0] != site}
+                if envelope is not None:
+                    yield site, envelope
+
+    def _new(self) -> Iterator[tuple[str, bytes | None]]:
+        """Answers, or None where a site's answer is none."""
+        silent = list(self._silent)
+        for start in range(0, len(silent), _ASKED_AT_ONCE):
+            yield from self._hear(silent[start : start + _ASKED_AT_ONCE])
+        for message_id, (site, record_id) in list(self._announced.items()):
+            part = self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
+            if not part.object_found or part.object_available:
+                self._confirm(message_id)
+                yield site, _envelope_in(part.object_content, site)
+
+    def _hear(self, message_ids: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Give short answers, and take note of who has begun a long one."""
+        for head, tree in self._pull(message_ids):
+            site = self._silent.get(head.metadata.reply_to_message_id, "")
+            if not site:
+                continue
+            envelope, record_id = _content_of(head, tree, site)
+            if record_id:
+                del self._silent[head.metadata.reply_to_message_id]
+                self._announced[head.metadata.message_id] = (site, record_id)
+            else:
+                yield site, envelope
+
+    def _pull(self, message_ids: list[str]) -> Iterator[tuple[Head, ObjectTree]]:
+        try:
+            answer = self._calls.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
+        except HTTPStatusError as error:
+            yield from self._pull_each(message_ids, error)
+        else:
+            yield from zip(answer.messages_list, answer.message_object_trees, strict=False)
+
+    def _pull_each(self, message_ids: list[str], error: HTTPStatusError) -> Iterator[tuple[Head, ObjectTree]]:
+        """The SuperLink has failed at some of these: at which, and is it for good?"""
+        if len(message_ids) > 1:
+            for message_id in message_ids:
+                yield from self._pull([message_id])
+            return
+        (message_id,) = message_ids
+        self._failed[message_id] += 1
+        if self._failed[message_id] >= _FAILURES:
+            reason = f"the SuperLink fails at it: HTTP {error.response.status_code}"
+            _log.warning("answer given up", site=self._silent.pop(message_id, ""), reason=reason)
+
+    def _confirm(self, message_id: str) -> None:
+        """Tell the SuperLink that it may forget a message."""
+        self._calls.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=self._node, run_id=self._run_id, message_object_id=message_id)
+        )
+
+
+def _content_of(head: Head, tree: ObjectTree, site: str) -> tuple[bytes | None, str]:
+    """The envelope in a message, or the name of the record that holds it; neither for one that is none of ours."""
+    try:
+        envelope = short_envelope(head)
+        return envelope, "" if envelope is not None else record_of(tree)
+    except ProtocolError as error:
+        _log.warning("answer ignored", site=site, reason=str(head.error.reason)[:_REASON_LETTERS] or error.message)
+        return None, ""
+
+
+def _envelope_in(record: bytes, site: str) -> bytes | None:
+    try:
+        return unpack(record)
+    except ProtocolError as error:
+        _log.warning("answer ignored", site=site, reason=error.message)
+        return None
