@@ -14,6 +14,8 @@ from common.private_files import PRIVATE_FILE
 
 _STEP_SECONDS = 0.002
 _LONGEST_NUMBER = 20
+_A_LOOK_SECONDS = 0.2
+"""Whoever looks who holds a lock file holds it for a moment."""
 
 
 @contextlib.contextmanager
@@ -64,7 +66,7 @@ def alone(path: Path) -> Iterator[None]:
     """
     handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
     try:
-        with locked(handle, 0.0):
+        with locked(handle, _A_LOOK_SECONDS):
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
             yield

@@ -25,13 +25,15 @@ class Listener:
         protocol: `tcp` or `udp`.
         address: Of this machine; the unspecified one stands for all of them.
         port: 1 to 65535.
-        inode: The socket's number, by which its owner is found.
+        inode: The socket's number, by which its process is found.
+        owner: Number of the account that opened it.
     """
 
     protocol: str
     address: IPAddress
     port: int
     inode: int
+    owner: int = 0
 
     @property
     def is_on_loopback(self) -> bool:
@@ -95,7 +97,7 @@ def _table(path: Path, state: str) -> Iterator[Listener]:
         fields = line.split()
         if fields[3] == state:
             host, _, port = fields[1].partition(":")
-            yield Listener(path.name.removesuffix("6"), _address(host), int(port, 16), int(fields[9]))
+            yield Listener(path.name.removesuffix("6"), _address(host), int(port, 16), int(fields[9]), int(fields[7]))
 
 
 def _address(digits: str) -> IPAddress:

@@ -125,7 +125,9 @@ class Gathering:
         document = np.frombuffer(write_signed_plan(self._signed), dtype=np.uint8)
         order = encode(PlanOffer(self._signed.digest, document))
         asked = [site for site, state in self.states.items() if state.state not in ("ready", "fetching")]
+        gone = {site for site in asked if self.states[site].state == "accepted"}
         for site, answer in self._answers(dict.fromkeys(asked, order), PlanAnswer):
+            gone.discard(site)
             if isinstance(answer, Refusal):
                 self._note(SiteProgress(site, "refused", (answer.code,)))
             elif answer.state == "accepted":
@@ -136,6 +138,9 @@ class Gathering:
                 self._note(SiteProgress(site, state, last.codes if again else (), last.fraction))
             else:
                 self._note(SiteProgress(site, answer.state, answer.codes))
+
+        for site in sorted(gone):  # its yes is of an earlier look: nobody shall make ready for the sake of it
+            self._note(SiteProgress(site, "silent"))
 
     def _let_fetch(self) -> None:
         """Go on with all that have accepted, once they are enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import shutil
 import ssl
 import sysconfig
@@ -49,7 +50,7 @@ def port_findings(home: CoordinatorHome) -> Iterator[Finding]:
     for one in open_ones:
         mend = "stop it now: whoever reaches the SuperLink commands it; only `cloister-coordinator start` starts it"
         yield Finding("fail", "SuperLink", f"somebody listens for all at the SuperLink's port, {one}", mend)
-    own = frozenset[int]() if process is None else _own_sockets(process)
+    own = frozenset[int]() if process is None else _own_sockets(process, config.listen.superlink_port)
     yield from _owned(config, there, own)
     if process is None:
         yield Finding("pass", "service", "it does not run")
@@ -61,14 +62,30 @@ def port_findings(home: CoordinatorHome) -> Iterator[Finding]:
         yield Finding("pass", "service", sentence)
 
 
-def _own_sockets(process: int) -> frozenset[int]:
+def _own_sockets(process: int, superlink_port: int) -> frozenset[int]:
+    """Sockets of the service and of what it started.
+
+    Edge cases:
+        Flower closes its processes to everybody but root, also to the account that runs them: what listens on the
+        SuperLink's port of loopback for that account is taken for the SuperLink.
+    """
     try:
-        return frozenset(one.inode for one in listeners_of(family_of(process)))
+        own = {one.inode for one in listeners_of(frozenset({process}))}
     except PermissionError:
         raise ConfigError(
             f"the sockets of process {process} may not be looked at",
             hint="run the doctor as the account that runs the service",
         ) from None
+    for pid in family_of(process):
+        try:
+            own |= {one.inode for one in listeners_of(frozenset({pid}))}
+        except PermissionError:
+            own |= {one.inode for one in listeners() if _is_superlink(one, superlink_port)}
+    return frozenset(own)
+
+
+def _is_superlink(one: Listener, port: int) -> bool:
+    return one.owner == os.getuid() and one.is_on_loopback and one.port == port
 
 
 def _owned(config: CoordinatorConfig, there: tuple[Listener, ...], own: frozenset[int]) -> Iterator[Finding]:

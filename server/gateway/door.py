@@ -164,7 +164,7 @@ class Door:
         except OSError:  # no TLS, or not in time
             self._on_refused(place.address, NO_ANSWER)
         finally:
-            if guest is not None:
+            if guest is not None and not guest.closed.is_set():  # asyncio of Python 3.11.2 cannot abort a closed one
                 guest.transport.abort()
 
     async def close(self, patience_seconds: float = 1.0) -> None:

@@ -190,6 +190,24 @@ def test_nobody_makes_ready_before_enough_have_accepted(gather):
     assert gathering.states["a"].state == "accepted"
 
 
+def test_a_yes_of_an_earlier_look_does_not_count(gather):
+    """Site a says yes and is gone; b says yes later: two are enough, and there are not two."""
+    looks = []
+
+    def gone(sites, site, message):
+        looks.append(message)
+        return PlanAnswer(sites.digest, site, "accepted", ()) if len(looks) == 1 else None
+
+    def later(sites, site, message):
+        return has_base(sites, site, message) if len(looks) > 2 else None
+
+    gathering = gather(a=gone, b=later, c=silent)
+    with pytest.raises(TooFewSitesError, match="a: no answer yet"):
+        gathering.run(0.05)
+    assert len(looks) > 3
+    assert gathering.transport.count("b", "BaseQuery") == 0
+
+
 def test_looks_become_rarer(gather, monkeypatch):
     clock, pauses = [0.0], []
 

@@ -1,5 +1,6 @@
 """What listens at a coordinator: its own gateway and SuperLink, nobody, or somebody else."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, TransportError
-from common.processes import can_be_seen
+from common.processes import Listener, can_be_seen, listeners_of
 from server.doctor import network as doctor_network
 from server.doctor.network import EXECUTABLES, executable_findings, gateway_findings, knock, port_findings
 from server.home import CoordinatorHome
@@ -115,6 +116,25 @@ def test_another_accounts_service(home: CoordinatorHome, monkeypatch: pytest.Mon
     monkeypatch.setattr(doctor_network, "listeners_of", refuse)
     with pytest.raises(ConfigError, match="may not be looked at"):
         list(port_findings(home))
+
+
+@pytest.mark.parametrize(("account", "level"), [(os.getuid(), "pass"), (os.getuid() + 1, "fail")])
+def test_a_superlink_that_hides_its_sockets_is_known_by_its_account(
+    home: CoordinatorHome, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, account: int, level: str
+) -> None:
+    """Flower closes its processes to everybody but root."""
+    hidden = 2**22 + 1
+
+    def refuse(pids: frozenset[int]) -> tuple[Listener, ...]:
+        if hidden in pids:
+            raise PermissionError(13, "no")
+        return listeners_of(pids)
+
+    monkeypatch.setattr(doctor_network, "family_of", lambda pid: frozenset({pid, hidden}))
+    monkeypatch.setattr(doctor_network, "listeners_of", refuse)
+    monkeypatch.setattr(doctor_network.os, "getuid", lambda: account)
+    with closing(socket.create_server(("127.0.0.1", ports[1]))), service(home, f"{ANY}:{ports[0]}"):
+        assert {found for _, found in levels(port_findings(home))} == {level}
 
 
 def test_a_system_that_does_not_tell(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:
