@@ -18,6 +18,7 @@ from common.plan_findings import check_masks, check_privacy, size_text, time_tex
 from common.wire import HEADER_LIMIT_BYTES as WIRE_HEADER_BYTES
 from server.config import CoordinatorConfig
 from server.planning import finish_plan
+from server.public_records import check_public_data
 
 if TYPE_CHECKING:
     from common.trainable import TrainableModel
@@ -68,6 +69,7 @@ def _findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iterator[F
     yield check_privacy(plan)
     yield check_masks(plan)
     yield from _model_findings(plan, folder, config)
+    yield from check_public_data(plan, config.public)
 
 
 def _model_findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iterator[Finding]:
@@ -90,7 +92,6 @@ def _model_findings(plan: Plan, folder: Path, config: CoordinatorConfig) -> Iter
     yield _bytes(plan, model.spec.dimension, sum(path.stat().st_size for path in _files(folder, plan)))
     yield from _passage(model.spec.dimension, config)
     yield _time(plan, model)
-    yield _judging(plan, config)
 
 
 def _rounds(plan: Plan) -> Finding:
@@ -149,21 +150,3 @@ def _seconds_a_text(model: TrainableModel) -> tuple[float, float]:
     model.logits(prepared.at(stage), stage)
     end = time.perf_counter()
     return (between - start) / _PROBE_TEXTS, _BACKWARD * (end - between) / _PROBE_TEXTS
-
-
-def _judging(plan: Plan, config: CoordinatorConfig) -> Finding:
-    """Whether anybody will know how good the result is."""
-    files, tests = config.public.validation_files, config.public.test_files
-    missing = [str(path) for path in (*files, *tests) if not path.is_file()]
-    if missing:
-        return Finding("fail", "public data", f"{', '.join(missing)} is missing", "see [public] in coordinator.toml")
-    if plan.stopping.patience_rounds and not files:
-        mend = "name public files in public.validation of coordinator.toml, or set stopping.patience_rounds to 0"
-        return Finding(
-            "fail", "public data", "the plan stops by a validation loss, and there is no validation set", mend
-        )
-    if not files and not tests:
-        mend = "name public files in [public] of coordinator.toml, if there are any"
-        return Finding("warn", "public data", "none: nobody will see how good the model is", mend)
-    sentence = f"{len(files)} file(s) to judge rounds by, {len(tests)} to measure the result on"
-    return Finding("pass", "public data", sentence)

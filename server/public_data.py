@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from common.columns import DataColumns
-from common.records.records import Records
-from common.records.sources import read_records
 from common.trainable import TrainableModel
 from server.config import PublicDataConfig
 from server.evaluation import PublicEvaluator
+from server.public_records import public_records
 from server.results import Judged
 from server.state import GlobalModel
 
@@ -62,13 +61,12 @@ def open_public_sets(config: PublicDataConfig, model: TrainableModel) -> PublicS
 def _open(config: PublicDataConfig, files: tuple[Path, ...], model: TrainableModel) -> PublicSet | None:
     if not files:
         return None
-    columns = DataColumns(text=config.columns.text, label=config.columns.label, patient=None)
     labels = model.plan.task.labels
-    records = read_records(files, columns, labels)
+    records = public_records(config, files, labels)
     evaluator = PublicEvaluator(model, model.prepare(records.texts), records.labels)
-    return PublicSet(evaluator, _rows_by_label(records, labels))
+    return PublicSet(evaluator, _rows_by_label(records.labels, labels))
 
 
-def _rows_by_label(records: Records, labels: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(records.labels, minlength=len(labels))
+def _rows_by_label(indices: npt.NDArray[np.int64], labels: tuple[str, ...]) -> dict[str, int]:
+    counts = np.bincount(indices, minlength=len(labels))
     return dict(zip(labels, counts.tolist(), strict=True))

@@ -49,17 +49,11 @@ def test_targets_that_the_base_lacks_do_not_fit(config):
     assert not checked.fits
 
 
-def test_stopping_by_a_loss_needs_a_set_to_judge_on(config):
-    checked = check_plan(draft(stopping={"patience_rounds": 2}), ROSTER, config)
-    assert found(checked)["public data"].level == "fail"
-    assert not checked.fits
-    assert found(check_plan(draft(), ROSTER, config))["public data"].level == "warn"
-
-
-def test_public_files_that_are_missing_are_named(config):
+def test_public_files_that_the_run_could_not_use_do_not_fit(config):
     public = config.public.model_copy(update={"test": ("gone.csv",)})
     checked = check_plan(draft(), ROSTER, config.model_copy(update={"public": public}))
-    assert "gone.csv is missing" in found(checked)["public data"].sentence
+    assert found(checked)["public data"].sentence.endswith("gone.csv: does not exist")
+    assert not checked.fits
 
 
 @pytest.mark.parametrize(
