@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from client.report_tables import CLASS_WORDS, tables
-from common.audit import AuditEntry, AuditReading
+from common.audit import AuditEntry
 from common.chain import written_time
 
 
@@ -38,15 +38,6 @@ class Check:
     def result(self) -> str:
         """For a table."""
         return "not looked at" if not self.looked else "holds" if self.holds else "DOES NOT HOLD"
-
-
-def check_of_audit(reading: AuditReading) -> Check:
-    """What a look at the audit log gave, for the page."""
-    if reading.fault is not None:
-        return Check("audit log", holds=False, finding=reading.fault.message)
-    return Check(
-        "audit log", holds=True, finding=f"{len(reading.entries)} lines, each signed by this site, none missing"
-    )
 
 
 class StudyShare(TypedDict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from client.acceptance import checked_plan
 from client.approvals import read_approval
@@ -22,9 +23,11 @@ from client.rollback import check_books
 from common.audit import verify_audit
 from common.audit_events import Joined
 from common.errors import CloisterError, IntegrityError
+from common.findings import Level, counted, times
 from common.identity import public_name
 
-_BOOKS = frozenset({"ledger", "audit log", "record of requests"})
+_SHOWN_DIGITS = 24
+_CLOCK = "let a time service keep the clock"
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,40 @@ class Verified:
     Attributes:
         check: For people, and for the report.
         exit_code: 0 where it holds.
-        hint: What to do where it does not.
+        hint: What to do where it does not hold, or where it does and a person should look at something.
+        facts: For programs: what the sentence says, whole.
     """
 
     check: Check
     exit_code: int = 0
     hint: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Level:
+        """`warn` where it holds as far as it was looked at, and something is left to do."""
+        if not self.check.holds:
+            return "fail"
+        return "warn" if self.hint or not self.check.looked else "pass"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a look at something that holds gave; a hint makes it a warning."""
+
+    finding: str
+    hint: str = ""
+    looked: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Something to look at, and what must hold before that can tell anything."""
+
+    what: str
+    look: Callable[[], _Seen]
+    needs: frozenset[str] = frozenset()
 
 
 def verify_site(home: SiteHome) -> tuple[Verified, ...]:
@@ -50,78 +81,97 @@ def verify_site(home: SiteHome) -> tuple[Verified, ...]:
         signature, and its anchor. Each plan was signed by the pinned coordinator, each approval by this site, and each
         lies under the digest that it is about. The books are of one time: none of them was put back without the others.
 
+    Edge cases:
+        What cannot be checked without something that does not hold is not looked at, and says so: one damaged file is
+        one failure.
+
     Raises:
         ConfigError, IntegrityError: When the site's key cannot be read: nothing can be checked without it.
     """
     public = public_name(site_identity(home))
-    looks: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("ledger", lambda: _ledger(home, public)),
-        ("audit log", lambda: _audit(home, public)),
-        ("coordinator", lambda: _coordinator(home)),
-        ("record of requests", lambda: _inbox(home, public)),
-        ("plans", lambda: _plans(home)),
-        ("approvals", lambda: _approvals(home)),
+    found: list[Verified] = []
+    for look in _looks(home, public):
+        found.append(_verified(look, [one.check.what for one in found if not one.check.holds]))
+    return tuple(found)
+
+
+def _looks(home: SiteHome, public: str) -> tuple[_Look, ...]:
+    books = frozenset({"ledger", "audit log", "coordinator", "record of requests"})
+    return (
+        _Look("ledger", lambda: _ledger(home, public)),
+        _Look("audit log", lambda: _audit(home, public)),
+        _Look("coordinator", lambda: _coordinator(home)),
+        _Look("record of requests", lambda: _inbox(home, public), frozenset({"audit log", "coordinator"})),
+        _Look("plans", lambda: _plans(home), frozenset({"coordinator"})),
+        _Look("approvals", lambda: _approvals(home)),
+        _Look("books together", lambda: _together(home, public), books),
     )
-    found = tuple(_verified(what, look) for what, look in looks)
-    if any(not one.check.holds for one in found if one.check.what in _BOOKS):
-        return found
-    if running_node(home) is not None:
-        return (*found, _not_compared())
-    return (*found, _verified("books together", lambda: _together(home, public)))
 
 
-def _verified(what: str, look: Callable[[], str]) -> Verified:
+def _verified(look: _Look, broken: Iterable[str]) -> Verified:
+    seen = _hindered(look, broken)
     try:
-        return Verified(Check(what, holds=True, finding=look()))
+        seen = seen or look.look()
     except CloisterError as error:
-        return Verified(Check(what, holds=False, finding=error.message), error.exit_code, error.hint)
+        return Verified(Check(look.what, holds=False, finding=error.message), error.exit_code, error.hint)
+    return Verified(Check(look.what, holds=True, finding=seen.finding, looked=seen.looked), 0, seen.hint, seen.facts)
 
 
-def _not_compared() -> Verified:
-    """A node that runs writes one book after the other: between two of its writes they differ."""
-    finding = "not compared now: the node that runs compared them when it opened them, and writes to them"
-    return Verified(Check("books together", True, finding, looked=False), hint="cloister-site stop; then verify again")
+def _hindered(look: _Look, broken: Iterable[str]) -> _Seen | None:
+    """That a look cannot tell anything, because of something that does not hold; None where nothing is in its way."""
+    causes = [what for what in broken if what in look.needs]
+    if not causes:
+        return None
+    return _Seen(f"cannot be told before this holds: {', '.join(causes)}", f"first mend {causes[0]}", looked=False)
 
 
-def _ledger(home: SiteHome, public: str) -> str:
+def _ledger(home: SiteHome, public: str) -> _Seen:
     view = read_ledger(home.ledger, home.ledger_anchor, public, host_identifier(home.keys))
     notes = "".join(f"; {note}" for note in view.state.notes[-1:])
-    return (
-        f"{_count(len(view.rows), 'entry', 'entries')}, each signed by this site, none missing, each cost right{notes}"
+    finding = f"{counted(len(view.rows), 'entry', 'entries')}, each signed by this site, none missing, each cost right"
+    return _Seen(f"{finding}{notes}", _CLOCK if notes else "")
+
+
+def _audit(home: SiteHome, public: str) -> _Seen:
+    report = verify_audit(home.audit, home.audit_anchor, public)
+    head = report.head
+    torn = "; a crash tore the last one, which the next start mends" if report.torn_bytes else ""
+    back = f"; the clock was moved back {times(report.steps_back)}" if report.steps_back else ""
+    last = f"; the last is number {head.number}, hash {head.hash[:_SHOWN_DIGITS]}…" if head.number else ""
+    return _Seen(
+        f"{counted(head.number, 'line')}, each signed by this site, none missing{torn}{back}{last}",
+        _CLOCK if back else "",
+        facts={"head": {"number": head.number, "hash": head.hash}, "public_key": public},
     )
 
 
-def _audit(home: SiteHome, public: str) -> str:
-    report = verify_audit(home.audit, home.audit_anchor, public)
-    torn = "; a crash tore the last one, which the next start mends" if report.torn_bytes else ""
-    back = f"; the clock went back {report.steps_back} times" if report.steps_back else ""
-    return f"{_count(len(report.entries), 'line')}, each signed by this site, none missing{torn}{back}"
-
-
-def _coordinator(home: SiteHome) -> str:
+def _coordinator(home: SiteHome) -> _Seen:
     if not home.coordinator.exists():
-        return "none was accepted yet"
-    return f"{read_pinned(home).invitation.federation_name}, pinned by this site"
+        return _Seen("none was accepted yet")
+    return _Seen(f"{read_pinned(home).invitation.federation_name}, pinned by this site")
 
 
-def _inbox(home: SiteHome, public: str) -> str:
+def _inbox(home: SiteHome, public: str) -> _Seen:
     if not home.coordinator.exists():
-        return "not begun yet"
+        return _Seen("not begun yet")
     federation, name = read_pinned(home).invitation.federation, load_site_config(home.config).name
     entries = verify_audit(home.audit, home.audit_anchor, public).entries
     joined = any(isinstance(one.event, Joined) and one.event.federation == federation for one in entries)
     if not home.inbox.exists() and not joined:
-        return "not begun: accept the invitation again"
+        return _Seen("not begun", "accept the invitation again")
     record = InboxRecord(home.inbox, federation, name, must_exist=True)
-    return f"request {record.last_sequence} was the last, {record.answered} the last that was answered"
+    return _Seen(f"request {record.last_sequence} was the last, {record.answered} the last that was answered")
 
 
-def _together(home: SiteHome, public: str) -> str:
+def _together(home: SiteHome, public: str) -> _Seen:
+    if running_node(home) is not None:  # it writes one book after the other: between two of its writes they differ
+        finding = "not compared now: the node that runs compared them when it opened them, and writes to them"
+        return _Seen(finding, "cloister-site stop; then verify again", looked=False)
     entries = verify_audit(home.audit, home.audit_anchor, public).entries
     rows = read_ledger(home.ledger, home.ledger_anchor, public, host_identifier(home.keys)).rows
     missing = check_books(entries, rows, _last_reply(home))
     late = "; a crash left the log one line behind, which the next start mends" if missing else ""
-    return f"ledger, audit log and record of requests are of one time{late}"
+    return _Seen(f"ledger, audit log and record of requests are of one time{late}")
 
 
 def _last_reply(home: SiteHome) -> bytes | None:
@@ -134,22 +184,18 @@ def _last_reply(home: SiteHome) -> bytes | None:
     return inbox.last_reply
 
 
-def _plans(home: SiteHome) -> str:
+def _plans(home: SiteHome) -> _Seen:
     paths = sorted(home.plans.glob("*.json"))
     for path in paths:
         signed = checked_plan(read_plan_file(path), read_pinned(home))
         if signed.digest != path.stem:
             raise IntegrityError(f"{path.name} holds another plan than its name says", hint="remove that file")
-    return f"{_count(len(paths), 'plan')}, each signed by the pinned coordinator"
+    return _Seen(f"{counted(len(paths), 'plan')}, each signed by the pinned coordinator")
 
 
-def _approvals(home: SiteHome) -> str:
+def _approvals(home: SiteHome) -> _Seen:
     paths = sorted(home.approvals.glob("*.json"))
     for path in paths:
         if read_approval(home, path.stem) is None:
             raise IntegrityError(f"{path.name} is the approval of another plan or site", hint="remove that file")
-    return f"{_count(len(paths), 'approval')}, each signed by this site"
-
-
-def _count(number: int, word: str, words: str = "") -> str:
-    return f"{number:,} {word if number == 1 else words or word + 's'}"
+    return _Seen(f"{counted(len(paths), 'approval')}, each signed by this site")

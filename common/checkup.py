@@ -9,7 +9,7 @@ from typing import Any
 
 from common.audit import AuditReport
 from common.errors import CloisterError, ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
-from common.findings import Finding
+from common.findings import Finding, counted, times
 
 _KINDS = {kind.exit_code: kind for kind in (ConfigError, TransportError, IntegrityError, RollbackError)}
 
@@ -99,11 +99,11 @@ def raise_worst(checked: tuple[Checked, ...]) -> None:
 
 def audit_log_findings(report: AuditReport) -> Iterator[Finding]:
     """What an audit log that holds together still has to tell."""
-    yield Finding("pass", "audit log", f"{report.head.number} lines hold together")
+    yield Finding("pass", "audit log", f"{counted(report.head.number, 'line holds', 'lines hold')} together")
     if report.torn_bytes or report.anchor_behind:
         yield Finding("warn", "audit log", "a crash tore its end", "nothing: the next start mends it, and says so")
     if report.steps_back:
-        sentence = f"the clock was moved back {report.steps_back} times between two lines"
+        sentence = f"the clock was moved back {times(report.steps_back)} between two lines"
         yield Finding("warn", "audit log", sentence, "let a time service keep the clock")
 
 

@@ -23,3 +23,13 @@ class Finding:
     subject: str
     sentence: str
     mend: str = ""
+
+
+def counted(number: int, word: str, words: str = "") -> str:
+    """`1 line`, `1,234 lines`, `2 entries`; `words` is for more than one where an s at the end will not do."""
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
+
+
+def times(number: int) -> str:
+    """`once`, `2 times`."""
+    return "once" if number == 1 else f"{number:,} times"

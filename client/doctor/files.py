@@ -28,7 +28,7 @@ from common.checkup import audit_log_findings
 from common.documents import read_document_file
 from common.enrolment import JoinRequest
 from common.errors import IntegrityError
-from common.findings import Finding
+from common.findings import Finding, counted
 from common.identity import public_name
 from common.machine import clock_finding
 from common.node_key import public_pem
@@ -91,7 +91,8 @@ def ledger_findings(home: SiteHome, now: datetime) -> Iterator[Finding]:
     """Whether the privacy budget's book is whole, this machine's and as new as its anchor; and the clock after it."""
     public, host = public_name(site_identity(home)), host_identifier(home.keys)
     view = read_ledger(home.ledger, home.ledger_anchor, public, host)
-    yield Finding("pass", "ledger", f"{len(view.rows)} entries hold together, and every cost is right")
+    held = counted(len(view.rows), "entry holds", "entries hold")
+    yield Finding("pass", "ledger", f"{held} together, and every cost is right")
     yield from (Finding("warn", "ledger", note, "see `cloister-site budget`") for note in view.state.notes)
     yield clock_finding(now, view.state.latest_time)
 
@@ -122,7 +123,8 @@ def plan_findings(home: SiteHome, now: datetime) -> Iterator[Finding]:
         rule = f"the approval {digest[:12]}… is of another site or plan"
         yield Finding("fail", "approvals", rule, f"remove approvals/{digest}.json, and approve the plan again")
     valid = sum(plan.is_valid_at(now) for plan in plans)
-    sentence = f"{len(plans)} plans are kept, {valid} of them valid now, and {len(digests) - len(strange)} approved"
+    kept = counted(len(plans), "plan is", "plans are")
+    sentence = f"{kept} kept, {valid} of them valid now, and {len(digests) - len(strange)} approved"
     yield Finding("pass", "plans", sentence)
 
 

@@ -14,7 +14,6 @@ from client.report import (
     Check,
     SiteFacts,
     cell,
-    check_of_audit,
     downward,
     moment,
     percent,
@@ -23,8 +22,7 @@ from client.report import (
     upward,
     visible,
 )
-from common.audit import AuditEntry, AuditReading
-from common.errors import IntegrityError
+from common.audit import AuditEntry
 from tests.audit_events import EVENTS
 
 ENTRIES = [AuditEntry(number, f"2026-11-21T15:04:{number:02}.000Z", event) for number, event in enumerate(EVENTS, 1)]
@@ -224,11 +222,3 @@ def test_what_was_spent_is_rounded_up_and_what_is_left_down():
         "100.0 %",
     )
     assert moment("2026-11-21T15:04:05.678Z") == "2026-11-21 15:04:05 UTC"
-
-
-def test_the_state_of_the_log_in_a_sentence():
-    assert check_of_audit(AuditReading(tuple(ENTRIES), None)) == Check(
-        "audit log", True, f"{len(ENTRIES)} lines, each signed by this site, none missing"
-    )
-    fault = IntegrityError("line 3: it was changed")
-    assert check_of_audit(AuditReading((), fault)) == Check("audit log", False, "line 3: it was changed")

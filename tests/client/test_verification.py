@@ -1,10 +1,14 @@
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from client.keys import site_identity
 from client.review import open_desk
 from client.verification import verify_site
+from common.audit import AuditLog
+from common.audit_events import Paused
 from common.file_lock import alone
 from tests.client.commands.test_plans import reserve
 from tests.site_commands import Play
@@ -19,6 +23,10 @@ def joined(tmp_path: Path) -> Play:
 
 def broken(play: Play) -> dict[str, int]:
     return {one.check.what: one.exit_code for one in verify_site(play.site) if not one.check.holds}
+
+
+def skipped(play: Play) -> list[str]:
+    return [one.check.what for one in verify_site(play.site) if not one.check.looked]
 
 
 def test_a_sound_site_holds_and_is_left_as_it_was(joined: Play) -> None:
@@ -75,7 +83,8 @@ def test_a_ledger_put_back_with_its_anchor_is_seen_beside_the_log(joined: Play) 
 
 def test_an_edited_log_is_damage(joined: Play) -> None:
     edit(joined.site.audit, b'"command":"init"', b'"command":"stop"')
-    assert broken(joined)["audit log"] == 13
+    assert broken(joined) == {"audit log": 13}
+    assert skipped(joined) == ["record of requests", "books together"]
 
 
 def test_a_lost_record_of_requests_is_damage(joined: Play) -> None:
@@ -97,6 +106,15 @@ def test_a_file_under_another_name_or_edited_is_damage(joined: Play, folder: str
 
 def test_an_exchanged_coordinator_is_damage(joined: Play) -> None:
     edit(joined.site.coordinator, b"127.0.0.1:9443", b"127.0.0.1:9444")
-    found = broken(joined)
-    assert found["coordinator"] == 13
-    assert set(found) == {"coordinator", "record of requests", "plans"}
+    assert broken(joined) == {"coordinator": 13}
+    assert skipped(joined) == ["record of requests", "plans", "books together"]
+
+
+def test_a_clock_that_was_moved_back_is_a_warning(joined: Play) -> None:
+    early = datetime(2026, 1, 1, tzinfo=UTC)
+    log = AuditLog(joined.site.audit, joined.site.audit_anchor, site_identity(joined.site), clock=lambda: early)
+    log.record(Paused(by="someone"))
+    (warned,) = [one for one in verify_site(joined.site) if one.level != "pass"]
+    assert (warned.check.what, warned.level, warned.exit_code) == ("audit log", "warn", 0)
+    assert "; the clock was moved back once;" in warned.check.finding
+    assert "time service" in warned.hint

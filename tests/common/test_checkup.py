@@ -121,3 +121,9 @@ def test_json_has_every_part() -> None:
 def test_what_a_sound_audit_log_tells(torn: int, behind: bool, back: int, levels: list[str]) -> None:
     report = AuditReport(Head(), (), {}, torn, behind, back)
     assert [finding.level for finding in audit_log_findings(report)] == levels
+
+
+def test_one_line_and_one_step_are_told_in_the_singular() -> None:
+    whole, back = audit_log_findings(AuditReport(Head(1), (), {}, 0, False, 1))
+    assert whole.sentence == "1 line holds together"
+    assert back.sentence == "the clock was moved back once between two lines"

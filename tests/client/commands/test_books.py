@@ -4,6 +4,10 @@ from pathlib import Path
 
 from client.ledger.rows import Recovered as LedgerRecovered
 from client.review import open_desk
+from common.armour import TEXT_LIMIT
+from common.audit import verify_audit
+from common.documents import read_document_file
+from common.enrolment import JoinRequest
 from common.file_lock import alone
 from tests.client.commands.test_plans import kinds, ledger, reserve
 from tests.site_commands import FEDERATION, Play
@@ -18,6 +22,18 @@ def test_verify_finds_a_sound_site_sound(joined: Play) -> None:
     ended = joined("verify")
     assert (ended.code, ended.err) == (0, "")
     assert "7 pass, 0 warn, 0 fail" in ended.out
+
+
+def test_verify_gives_what_to_keep_elsewhere_and_to_check_the_log_with(joined: Play) -> None:
+    last = json.loads(joined.site.audit.read_text().splitlines()[-1])
+    words = f"the last is number {last['number']}, hash {last['hash'][:24]}…"
+    assert words in joined("verify").out
+    assert words in joined("report").out
+    (log,) = [one for one in json.loads(joined("verify", "--json").out) if one["subject"] == "audit log"]
+    assert log["head"] == {"number": last["number"], "hash": last["hash"]}
+    assert verify_audit(joined.site.audit, joined.site.audit_anchor, log["public_key"]).head.hash == last["hash"]
+    asked = read_document_file(JoinRequest, joined.site.join_request, "join request", TEXT_LIMIT)
+    assert log["public_key"] == asked.identity
 
 
 def test_verify_tells_damage_from_rollback(joined: Play) -> None:

@@ -104,7 +104,7 @@ def test_a_sound_home_passes_and_stays_as_it_is(home: SiteHome) -> None:
     before = files_of(home)
     assert worst(home) == {}
     assert files_of(home) == before
-    assert "1 plans are kept, 1 of them valid now, and 1 approved" in sentences(LOOKS["plans"](home))
+    assert "1 plan is kept, 1 of them valid now, and 1 approved" in sentences(LOOKS["plans"](home))
 
 
 def test_a_site_that_has_not_joined_yet_is_warned_only(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_clock_that_was_moved_back_between_lines(home: SiteHome) -> None:
     past = datetime.now(UTC) - timedelta(hours=1)
     log = AuditLog(home.audit, home.audit_anchor, site_identity(home), clock=lambda: past)
     log.record(AdminCommand(command="review", by="tester"))
-    assert "warn: the clock was moved back 1 times" in sentences(audit_findings(home))
+    assert "warn: the clock was moved back once" in sentences(audit_findings(home))
 
 
 def test_a_kept_answer_that_is_missing(home: SiteHome) -> None:
