@@ -9,7 +9,7 @@ from typing import Protocol
 
 from common.audit import AuditLog
 from common.enrolment import federation_id
-from common.errors import CloisterError
+from common.errors import CloisterError, ConfigError
 from common.file_lock import alone
 from common.identity import public_name
 from common.key_files import read_identity
@@ -25,6 +25,9 @@ from server.results import RunReport
 from server.run_files import LOCK_NAME
 from server.sequences import Sequences
 from server.signed_plans import enough_sites, find_signed_plan, prepare_folder, sites_of
+
+_MOST_PROBLEMS = 5
+"""More would be no line to read."""
 
 
 class Network(Transport, Patient, Protocol):
@@ -87,9 +90,20 @@ def _told(folder: Path) -> Iterator[None]:
 def _end_of(error: Exception) -> PhaseProgress:
     """An error as people are told of it."""
     if isinstance(error, CloisterError):
-        return PhaseProgress("failed", error.message, error.hint, error.exit_code)
+        return PhaseProgress("failed", *_with_problems(error), error.exit_code)
     if isinstance(error, OSError):
         sentence = f"a file could not be read or written: {error.strerror or type(error).__name__}"
         return PhaseProgress("failed", sentence, "is the disk full? `run --resume` goes on", 1)
     sentence = f"the run ended with an error that nobody foresaw ({type(error).__name__})"
     return PhaseProgress("failed", sentence, "superlink.log shows where; `run --resume` goes on", 1)
+
+
+def _with_problems(error: CloisterError) -> tuple[str, str]:
+    """Sentence and hint of an error, with what is wrong in detail: whoever is told has nothing but these two."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    told = [str(problem) for problem in problems[:_MOST_PROBLEMS]]
+    if len(problems) > _MOST_PROBLEMS:
+        told.append(f"and {len(problems) - _MOST_PROBLEMS} more")
+    hints = dict.fromkeys((*(problem.hint for problem in problems[:_MOST_PROBLEMS]), error.hint))
+    sentence = f"{error.message}: {'; '.join(told)}" if told else error.message
+    return sentence, "; ".join(hint for hint in hints if hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.errors import ConfigError, IntegrityError, RollbackError, UsageError
 from common.plan import Plan
 from common.reasons import in_words
 from server.progress import Event, PhaseProgress, RoundProgress, SiteProgress
@@ -23,6 +24,8 @@ _PHASES = {
     "stopped": "stopped",
     "failed": "failed",
 }
+_NO_USE_TO_RESUME = {kind.exit_code for kind in (UsageError, IntegrityError, RollbackError)}
+"""Exit codes of ends that resuming alone would only repeat."""
 
 
 def site_words(site: SiteProgress) -> str:
@@ -71,3 +74,21 @@ def event_words(event: Event, plan: Plan) -> str:
 def phase_words(event: PhaseProgress) -> str:
     """What begins, or how it ended."""
     return f"{_PHASES[event.phase]}{': ' + event.sentence if event.sentence else ''}"
+
+
+def next_step(end: PhaseProgress, digest: str) -> str:
+    """What to do after a run that failed; that it can be resumed is said where that helps with the plan as it is.
+
+    Args:
+        end: How it ended; after any other phase there is nothing to do.
+        digest: Of its plan.
+    """
+    if end.phase != "failed":
+        return ""
+    again = f"`cloister-coordinator run {digest[:8]} --resume` goes on"
+    if "--resume" in end.hint or end.exit_code in _NO_USE_TO_RESUME:
+        return end.hint
+    if end.exit_code == ConfigError.exit_code:
+        again = f"once that is mended on this machine, {again}; a plan that has to change is signed anew, and runs anew"
+        return "; ".join(part for part in (end.hint, again) if part)
+    return "; then ".join(part for part in (end.hint, again) if part)

@@ -35,6 +35,7 @@ from server.progress import PhaseProgress
 from server.run_export import export_run
 from server.run_files import ADAPTER_NAME, CARD_NAME, RESULTS_NAME
 from server.run_view import watch
+from server.run_words import next_step
 from server.runs import Run, current_run, find_run, run_of, runs_of
 from server.service_status import service_process
 from server.signed_plans import plan_called
@@ -88,7 +89,7 @@ def run(
     """Run a signed plan, and follow it: which site is ready or why not, rounds, ε, figures; at the end, the result.
 
     The service must be running. The run belongs to the service: Ctrl-C here only ends the following, and the same
-    command follows it again. Whatever ended a run, --resume goes on from its last finished round.
+    command follows it again. A run that was ended, --resume takes up after its last finished round.
 
     Examples: `cloister-coordinator run 3f2a` · `cloister-coordinator run sepsis-3f2a91c0.plan.json --resume`
     """
@@ -138,11 +139,10 @@ def _follow(home: CoordinatorHome, run: Run, control: RunControl) -> None:
 
 
 def _raise_end(run: Run, end: PhaseProgress) -> None:
-    again = f"`cloister-coordinator run {run.signed.digest[:8]} --resume` goes on"
     if end.phase == "failed":
-        hint = end.hint if "--resume" in end.hint else "; then ".join(part for part in (end.hint, again) if part)
-        raise _ERRORS.get(end.exit_code, CloisterError)(end.sentence, hint=hint)
+        raise _ERRORS.get(end.exit_code, CloisterError)(end.sentence, hint=next_step(end, run.signed.digest))
     if end.phase == "stopped":
+        again = f"`cloister-coordinator run {run.signed.digest[:8]} --resume` goes on"
         raise CloisterError(f"{run.name} was stopped", hint=again)
 
 

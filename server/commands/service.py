@@ -23,7 +23,7 @@ from server.config import CoordinatorConfig
 from server.enrolment import enrolled
 from server.home import CoordinatorHome
 from server.progress import RoundProgress, SiteProgress
-from server.run_words import phase_words, round_words, site_words
+from server.run_words import next_step, phase_words, round_words, site_words
 from server.runs import Run, Standing, current_run, runs_of, standing_of
 from server.service_status import ServiceStatus, read_status, service_process, write_status
 
@@ -149,8 +149,8 @@ def _run_lines(run: Run) -> Iterator[str]:
     yield f"run          {run.name}: {_phase(run, standing)}"
     if standing.last_round is not None:
         yield f"             {round_words(standing.last_round, run.signed.plan)}"
-    if standing.phase is not None and standing.phase.hint:
-        yield f"             hint: {standing.phase.hint}"
+    if standing.phase is not None and (hint := next_step(standing.phase, run.signed.digest)):
+        yield f"             hint: {hint}"
     for site in standing.sites.values():
         if site.state != "ready" or standing.last_round is None:
             yield f"             {site.site}: {site_words(site)}"

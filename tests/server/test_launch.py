@@ -5,7 +5,16 @@ import pytest
 
 import server.launch
 from common.envelope import open_envelope
-from common.errors import CloisterError, ConfigError, IntegrityError, TooFewSitesError, TryAgainError, UsageError
+from common.errors import (
+    CloisterError,
+    ConfigError,
+    DataError,
+    IntegrityError,
+    Problem,
+    TooFewSitesError,
+    TryAgainError,
+    UsageError,
+)
 from common.file_lock import locked
 from common.study_messages import RunOver
 from common.wire import encode
@@ -96,13 +105,23 @@ def test_a_run_gets_its_plan_folder_sites_and_a_sealed_paced_transport(home, sig
 @pytest.mark.parametrize(
     ("error", "told"),
     [
+        (
+            DataError("2 problems", (Problem("a.csv", "is bad", hint="mend"), Problem("b", "is odd", "7", "mend"))),
+            PhaseProgress("failed", "2 problems: a.csv: is bad; b: is odd (found 7)", "mend", 3),
+        ),
+        (
+            ConfigError("7 problems", tuple(Problem(str(number), "is bad") for number in range(7)), "look"),
+            PhaseProgress(
+                "failed", f"7 problems: {'; '.join(f'{n}: is bad' for n in range(5))}; and 2 more", "look", 3
+            ),
+        ),
         (TooFewSitesError("too few", hint="wait"), PhaseProgress("failed", "too few", "wait", 16)),
         (OSError(28, "No space left on device"), "a file could not be read or written: No space left on device"),
         (OSError("odd"), "a file could not be read or written: OSError"),
         (ValueError("a record's text"), "the run ended with an error that nobody foresaw (ValueError)"),
         (MemoryError(), "the run ended with an error that nobody foresaw (MemoryError)"),
     ],
-    ids=["ours", "disk", "odd", "unforeseen", "memory"],
+    ids=["problems", "many", "ours", "disk", "odd", "unforeseen", "memory"],
 )
 def test_whatever_error_ends_a_run_is_told_and_comes_out(home, signed, conducted, error, told):
     conducted.error = error

@@ -1,7 +1,7 @@
 import pytest
 
 from server.progress import PhaseProgress, RoundProgress, SiteProgress
-from server.run_words import event_words, phase_words, round_words, site_words
+from server.run_words import event_words, next_step, phase_words, round_words, site_words
 from tests.plans import make_plan
 
 
@@ -38,3 +38,32 @@ def test_a_round_in_words():
 def test_an_end_says_how():
     assert phase_words(PhaseProgress("failed", "2 sites are ready")) == "failed: 2 sites are ready"
     assert phase_words(PhaseProgress("finished")) == "finished"
+
+
+AGAIN = "`cloister-coordinator run 3f2a91c0 --resume` goes on"
+
+
+@pytest.mark.parametrize(
+    ("hint", "code", "step"),
+    [
+        ("approve it", 16, f"approve it; then {AGAIN}"),
+        ("", 1, AGAIN),
+        ("is the disk full? `run --resume` goes on", 1, "is the disk full? `run --resume` goes on"),
+        ("restore that folder", 13, "restore that folder"),
+        ("", 14, ""),
+        ("leave one out", 2, "leave one out"),
+        (
+            "the plan lists yes, no",
+            3,
+            f"the plan lists yes, no; once that is mended on this machine, {AGAIN}; "
+            "a plan that has to change is signed anew, and runs anew",
+        ),
+    ],
+)
+def test_resuming_is_offered_where_it_helps_the_plan_as_it_is(hint, code, step):
+    assert next_step(PhaseProgress("failed", "it failed", hint, code), "3f2a91c0" + "0" * 56) == step
+
+
+@pytest.mark.parametrize("phase", ["training", "finished", "stopped"])
+def test_what_did_not_fail_needs_no_step(phase):
+    assert next_step(PhaseProgress(phase), "0" * 64) == ""

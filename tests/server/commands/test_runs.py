@@ -54,13 +54,21 @@ def test_a_run_is_followed_to_its_result(cli, home, signed, superlink, finish):
     assert "test     loss 0.5000  auc 0.9000\n" in done.out
 
 
-@pytest.mark.parametrize("code", [1, 3, 10, 15, 16])
+@pytest.mark.parametrize("code", [1, 10, 15, 16])
 def test_a_run_that_failed_leaves_its_own_sentence_hint_and_code(cli, signed, superlink, code):
     superlink.tells = (PhaseProgress("failed", "2 sites are ready, and the plan needs 3", "approve it", code),)
     done = cli("run", signed.digest)
     assert (done.code, done.out) == (code, "")
     again = f"`cloister-coordinator run {signed.digest[:8]} --resume` goes on"
     assert done.err.endswith(f"error: 2 sites are ready, and the plan needs 3\nhint: approve it; then {again}\n")
+
+
+def test_a_run_whose_files_do_not_fit_is_not_simply_resumed(cli, signed, superlink):
+    superlink.tells = (PhaseProgress("failed", "the data cannot be used: 1 problem: rows.csv: has no rows", "fill", 3),)
+    done = cli("run", signed.digest)
+    assert done.code == 3
+    assert "1 problem: rows.csv: has no rows\nhint: fill; once that is mended on this machine" in done.err
+    assert "rows.csv: has no rows" in cli("status").out
 
 
 def test_a_run_that_died_says_how_to_go_on(cli, signed, superlink):
