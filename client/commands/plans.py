@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from client.commands.options import DryRunOption, HomeOption, JsonOption, existing_home
-from common.command_line import can_ask, findings_table, person, say, stderr, stdout
+from client.commands.options import DryRunOption, HomeOption, JsonOption, YesOption, existing_home
+from common.command_line import can_ask, person, say, stdout
 from common.errors import NotApprovedError, RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from client.config import SiteConfig
-    from common.signed_plan import SignedPlan
+    from client.data_check import Fit
 
 _DIGITS = 64
 
@@ -36,28 +35,37 @@ def review(plan: PlanArgument, home: HomeOption = None, as_json: JsonOption = Fa
 
     Example: `cloister-site review sepsis.plan` · one that was offered: `cloister-site review 3f9a`
     """
-    from client.commands.review_view import review_json, show_review
+    from client.commands.records_view import show_fit
+    from client.commands.review_view import review_json, show_terms, show_verdict
+    from client.data_check import hold_records
     from client.review import open_desk
 
     desk = open_desk(existing_home(home))
     reviewed = desk.review(desk.take_in(plan))
     if as_json:
         print(json.dumps(review_json(reviewed, desk.config), indent=2, ensure_ascii=False))
-    else:
-        show_review(reviewed, desk.config, stdout())
-        _show_records(desk.config, reviewed.signed)
+        return
+    console = stdout()
+    show_terms(reviewed, desk.config, console)
+    show_fit(hold_records(desk.config, reviewed.signed.plan))
+    show_verdict(reviewed, console)  # last, so that nobody is told how to approve before having seen what does not fit
 
 
-def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOption = False) -> None:
+def approve(
+    digest: DigestArgument, home: HomeOption = None, yes: YesOption = False, dry_run: DryRunOption = False
+) -> None:
     """Say yes to one plan, by its whole digest: a beginning of it could be that of another plan, too.
 
-    The records are held against the plan first; what does not fit is for you to judge. A plan that your policy or your
-    budget refuses anyway cannot be approved (exit 10, 11); one that nobody has offered or reviewed here neither (12).
+    The records are held against the plan first; what does not fit is for you to judge: on a terminal you are asked, and
+    elsewhere --yes says that it is meant. A plan that your policy or your budget refuses anyway cannot be approved
+    (exit 10, 11); one that nobody has offered or reviewed here neither (12).
 
     Example: `cloister-site approve 3f9a…`, with all 64 digits
     """
     from client.approvals import approve as sign_approval
+    from client.commands.records_view import show_fit
     from client.commands.review_view import cost_in_words
+    from client.data_check import hold_records
     from client.review import open_desk
     from client.site_audit import note
     from common.audit_events import Approved
@@ -74,13 +82,14 @@ def approve(digest: DigestArgument, home: HomeOption = None, dry_run: DryRunOpti
     if reviewed.approval is not None and reviewed.approval.valid_until >= until:
         say(f"{name} is approved already, by {reviewed.approval.by}")
         return
-    _show_records(desk.config, reviewed.signed)
+    fit = hold_records(desk.config, reviewed.signed.plan)
+    show_fit(fit)
     say(f"{name}: {cost_in_words(reviewed)}")
     if dry_run:
         say("would approve it")
         return
-    if can_ask() and not typer.confirm("approve it for this hospital?", err=True):
-        raise NotApprovedError(f"{name} was not approved", hint="`cloister-site review` shows what it asks")
+    if not yes:
+        _ask_about(name, fit)
     sign_approval(site, digest, by, until)
     note(site, Approved(plan=digest, by=by))
     say(f"approved by {by}; `cloister-site withdraw {digest[:12]}` takes it back")
@@ -135,19 +144,22 @@ def plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
     stdout().print(table)
 
 
-def _show_records(config: SiteConfig, signed: SignedPlan) -> None:
-    """Tell the person here what of the records does not fit the plan; it is written down nowhere, and never sent."""
-    from client.data_check import check_data
+def _ask_about(name: str, fit: Fit) -> None:
+    """Have a person say yes, who must be there where the records fail: nobody is told later that they add nothing.
 
-    odd = [finding for finding in check_data(config, signed.plan) if finding.level != "pass"]
-    if not odd:
-        say("the records fit the plan")
-        return
-    stderr().print(findings_table(odd))
-    say(
-        "rows that do not fit the plan add nothing to it, and the coordinator is not told so; these counts are exact,",
-        "and this hospital's: who asks for other labels must not learn from you which ones occur",
-    )
+    Raises:
+        NotApprovedError: When the answer is no.
+        UsageError: When the records fail, and nobody can be asked.
+    """
+    if can_ask():
+        question = "approve it all the same?" if fit.has_failed else "approve it for this hospital?"
+        if not typer.confirm(question, err=True):
+            raise NotApprovedError(f"{name} was not approved", hint="`cloister-site review` shows what it asks")
+    elif fit.has_failed:
+        raise UsageError(
+            "the records do not fit the plan, and nobody is there to be asked about it",
+            hint="mend the lines marked fail, or say that it is meant: --yes",
+        )
 
 
 def _refuse_unfit(reasons: tuple[object, ...], *, over_budget: bool) -> None:

@@ -49,8 +49,8 @@ def cost_in_words(review: Review) -> str:
     return f"{run}; {share}, which leaves {_left(review.after.share)} of it"
 
 
-def show_review(review: Review, config: SiteConfig, console: Console) -> None:
-    """A page for the person who decides."""
+def show_terms(review: Review, config: SiteConfig, console: Console) -> None:
+    """What a plan asks beside the limits, and its cost: a page for the person who decides."""
     signed = review.signed
     console.print(f"[bold]{escape(signed.plan.name)}[/bold]  {signed.digest}", soft_wrap=True)
     console.print()
@@ -58,7 +58,6 @@ def show_review(review: Review, config: SiteConfig, console: Console) -> None:
     console.print()
     console.print(_costs(review))
     console.print()
-    _show_verdict(review, console)
 
 
 def _limits(review: Review, config: SiteConfig) -> Table:
@@ -89,7 +88,8 @@ def _costs(review: Review) -> Table:
     return table
 
 
-def _show_verdict(review: Review, console: Console) -> None:
+def show_verdict(review: Review, console: Console) -> None:
+    """Where the plan stands, and what the person can do now; the end of the page."""
     digest = review.signed.digest
     reasons = [reason for reason in review.verdict.reasons if reason.code != "not-approved"]
     if review.verdict.state == "refused":

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from client.config import SiteConfig
-from client.data_check import check_data
+from client.data_check import check_data, hold_records
 from tests.client.small_plan import small_plan
 
 # Words that stand in the rows only: none of them may come out.
@@ -83,3 +83,23 @@ def test_in_mode_distributed_a_site_need_not_fill_a_draw_alone(tmp_path: Path) -
     assert found["draw here"] == "pass"
     assert found["draw, if all are alike"] == "warn"
     assert levels(check_data(config(tmp_path), small_plan()))["draw"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("labels", "usable", "failed"),
+    [(("no", "yes"), 400, False), (("no", "secretlabel"), 200, True), (("secretlabel",), 0, True)],
+)
+def test_rows_are_counted_as_a_training_would_use_them(tmp_path: Path, labels, usable: int, failed: bool) -> None:
+    rows(tmp_path, labels, patients=200)
+    fit = hold_records(config(tmp_path), small_plan())
+    assert (fit.rows, fit.usable, fit.has_failed) == (400, usable, failed)
+    assert fit.findings == check_data(config(tmp_path), small_plan())
+
+
+@pytest.mark.parametrize(
+    ("data", "rows_read"), [({"train": ["rows.csv", "gone.csv"]}, 0), ({"columns": {"patient": ""}}, 400)]
+)
+def test_a_set_up_that_the_node_refuses_makes_every_row_unusable(tmp_path: Path, data, rows_read: int) -> None:
+    rows(tmp_path, patients=200)
+    fit = hold_records(config(tmp_path, **data), small_plan())
+    assert (fit.rows, fit.usable, fit.has_failed) == (rows_read, 0, True)

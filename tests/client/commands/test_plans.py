@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -42,20 +44,79 @@ def reserve(play: Play, signed) -> None:
 # --- review ---
 
 
+def write_records(play: Play, *labels: str, text: str = "the patient had fever on day {}") -> None:
+    (path,) = load_site_config(play.site.config).train_files
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"p{number // 4},{text.format(number)},{labels[number % len(labels)]}" for number in range(400)]
+    path.write_text("\n".join(["patient_id,text,label", *lines]) + "\n")
+
+
 def test_review_and_approve_show_what_does_not_fit_in_the_records_and_write_it_nowhere(joined: Play) -> None:
     """The node says nothing about it, so a person must see it before."""
-    config = load_site_config(joined.site.config)
-    (path,) = config.train_files
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("patient_id,text,label\np1,the patient had fever,none\np2,the patient had pain,hiv\n")
     signed, plan = joined.sign()
-    for ended in (joined("review", plan), joined("approve", signed.digest)):
+    write_records(joined, signed.plan.task.labels[0], "hiv")
+    for ended in (joined("review", plan), joined("approve", signed.digest, "--yes")):
         assert ended.code == 0
-        assert "is not one of the plan's labels in 1 row" in " ".join(ended.err.split())
+        assert "is not one of the plan's labels in 200 rows" in " ".join(ended.err.split())
         assert "hiv" not in ended.err + ended.out
-        assert "add nothing" in ended.err
+        assert "200 of your 400 rows would add nothing to this plan" in ended.err
         assert "plan's labels" not in ended.out
     assert "plan's labels" not in joined.site.audit.read_text()
+
+
+def test_a_plan_that_no_record_fits_is_not_approved_unless_somebody_says_so(joined: Play) -> None:
+    """The hospital would pay all of it for nothing, and by design nobody tells it later."""
+    signed, path = joined.sign()
+    write_records(joined, "hiv")
+    joined("review", path)
+    ended = joined("approve", signed.digest)
+    assert ended.code == 2
+    assert "none of your 400 rows would add anything to this plan; its ε would be spent all the same" in ended.err
+    assert "--yes" in ended.err
+    assert read_approval(joined.site, signed.digest) is None
+    assert Approved.__name__ not in kinds(joined)
+    assert joined("approve", signed.digest, "--dry-run").code == 0
+    assert joined("approve", signed.digest, "--yes").code == 0
+    assert read_approval(joined.site, signed.digest) is not None
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_on_a_terminal_a_person_is_asked_whether_records_that_fail_are_meant(joined: Play, monkeypatch, answer) -> None:
+    asked = []
+    monkeypatch.setattr("client.commands.plans.can_ask", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda question, **_: asked.append(question) or answer)
+    signed, path = joined.sign()
+    write_records(joined, "hiv")
+    joined("review", path)
+    assert joined("approve", signed.digest).code == (0 if answer else 12)
+    assert asked == ["approve it all the same?"]
+    assert (read_approval(joined.site, signed.digest) is not None) == answer
+
+
+def test_records_that_only_repeat_are_not_said_not_to_fit(joined: Play) -> None:
+    signed, path = joined.sign()
+    write_records(joined, *signed.plan.task.labels, text="the patient had fever")
+    shown = joined("review", path).err
+    assert "texts that repeat an earlier one: 399" in " ".join(shown.split())
+    assert "the records fit the plan" in shown
+    assert "who asks for other labels" not in shown
+    ended = joined("approve", signed.digest)
+    assert (ended.code, "who asks for other labels" in ended.err) == (0, False)
+
+
+def test_what_does_not_fit_is_shown_before_the_line_that_tells_to_approve(joined: Play) -> None:
+    signed, path = joined.sign()
+    write_records(joined, "hiv")
+    done = subprocess.run(
+        [sys.executable, "-m", "client.cli", "review", str(path), "--home", str(joined.site.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    told = done.stdout
+    assert told.index("none of your 400 rows") < told.index(f"cloister-site approve {signed.digest}")
+    assert told.index("the run costs") < told.index("none of your 400 rows")
 
 
 def test_review_shows_every_limit_the_cost_and_the_whole_digest(joined: Play) -> None:
