@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import structlog
 from httpx import HTTPStatusError
@@ -35,12 +35,14 @@ class Mailbox:
 
     Args:
         grid: Flower's.
-        sent: Site by the id of the message that holds its order.
+        sites: Who is asked.
+        sent: Site by the id of the message that holds its order; a node that has never connected is sent none yet.
     """
 
-    def __init__(self, grid: HttpGrid, sent: Mapping[str, str]) -> None:
+    def __init__(self, grid: HttpGrid, sites: Iterable[str], sent: Mapping[str, str]) -> None:
         self._calls = grid._runtime_client  # noqa: SLF001 - tests/client/test_app.py looks whether it is still there
         self._node, self._run_id = grid.node, grid.run.run_id
+        self._missing = set(sites)
         self._silent = dict(sent)
         self._announced: dict[str, tuple[str, str]] = {}
         self._failed: Counter[str] = Counter()
@@ -48,7 +50,7 @@ class Mailbox:
     @property
     def missing(self) -> frozenset[str]:
         """Sites whose answer may still come."""
-        return frozenset((*self._silent.values(), *(site for site, _ in self._announced.values())))
+        return frozenset(self._missing)
 
     def expect(self, sent: Mapping[str, str]) -> None:
         """Further messages with the same orders: one answer to any of them counts."""
@@ -57,7 +59,8 @@ class Mailbox:
     def look(self) -> Iterator[tuple[str, bytes]]:
         """Answers that are whole since the last look; one a site."""
         for site, envelope in self._new():
-            if site in self.missing:
+            if site in self._missing:
+                self._missing.discard(site)
                 self._silent = {name: other for name, other in self._silent.items() if other != site}
                 self._announced = {name: one for name, one in self._announced.items() if one[0] != site}
                 if envelope is not None:
@@ -105,7 +108,9 @@ class Mailbox:
         self._failed[message_id] += 1
         if self._failed[message_id] >= _FAILURES:
             reason = f"the SuperLink fails at it: HTTP {error.response.status_code}"
-            _log.warning("answer given up", site=self._silent.pop(message_id, ""), reason=reason)
+            site = self._silent.pop(message_id, "")
+            self._missing.discard(site)
+            _log.warning("answer given up", site=site, reason=reason)
 
     def _confirm(self, message_id: str) -> None:
         """Tell the SuperLink that it may forget a message."""

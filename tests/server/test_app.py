@@ -321,11 +321,26 @@ def test_a_site_without_a_node_is_told_before_anything_is_sent():
     assert not grid.pushed
 
 
-def test_a_superlink_that_takes_no_order_is_told():
+def test_a_node_that_has_never_connected_is_sent_its_order_once_it_has():
+    """Until then the SuperLink takes none for it."""
+    grid = Grid(n1=Reply.short())
+    grid.takes = False
+
+    class Comes(Back):
+        def among(self, sites):
+            grid.takes = grid.takes or len(self.looks) == 1
+            return super().among(sites)
+
+    assert returning(grid, Comes((), ("n1",)), "n1") == {"n1": b"short"}
+    assert grid.announced == [1, 1]
+
+
+def test_a_superlink_that_takes_no_order_leaves_all_silent():
     grid = Grid()
     grid.takes = False
-    with pytest.raises(TransportError, match="took no order"):
-        exchange(grid, "n1")
+    started = time.monotonic()
+    assert exchange(grid, "n1", patience=Patience(0.2, 1, 0.1)) == {}
+    assert time.monotonic() - started >= 0.2
 
 
 def test_nobody_asked_nobody_answers():
