@@ -186,6 +186,8 @@ def stop(
 ) -> None:
     """Stop the run that goes on, or with --service the whole service. A stopped run can be resumed.
 
+    Where nothing runs there is nothing to stop, and that is said.
+
     Examples: `cloister-coordinator stop` · `cloister-coordinator stop --service`
     """
     chosen, _ = open_home(home)
@@ -200,7 +202,8 @@ def stop(
 def _stop_service(home: CoordinatorHome, dry_run: bool) -> None:
     pid = service_process(home)
     if pid is None:
-        raise UsageError("the service is not running", hint="`cloister-coordinator status`")
+        say("no service runs")
+        return
     if dry_run:
         say(f"would end process {pid}")
         return
@@ -217,14 +220,16 @@ def _stop_service(home: CoordinatorHome, dry_run: bool) -> None:
 
 
 def _stop_run(home: CoordinatorHome, name: str | None, dry_run: bool) -> None:
+    named = None if name is None else find_run(home, name)
+    if service_process(home) is None and current_run(home) is None:
+        say("no run goes on: the service is not running")
+        return
     refuse_without_service(home)
     control = _control(home)
-    chosen = find_run(home, name) if name is not None else _going(home, control)
+    chosen = named or _going(home, control)
     if chosen is None or not goes_on(chosen, control):
-        raise UsageError(
-            "no run goes on" if chosen is None else f"{chosen.name} does not go on",
-            hint="`cloister-coordinator status` shows what does; --service stops the service",
-        )
+        say("no run goes on" if chosen is None else f"{chosen.name} does not go on")
+        return
     if dry_run:
         say(f"would stop {chosen.name}")
         return

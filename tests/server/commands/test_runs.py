@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from server.progress import PhaseProgress, RoundProgress, SiteProgress
+from server.run_files import LOCK_NAME
 from server.runs import run_of
+from server.signed_plans import prepare_folder
+from tests.held_lock import held
 
 RESULTS = {
     "privacy": {"delta": 1e-5, "unit": "patient", "sites": [{"epsilon": 3.25}]},
@@ -126,17 +129,36 @@ def test_stop_ends_the_run_that_goes_on_and_writes_it_down(cli, home, signed, su
     assert events["run-ended"] == 1
 
 
-def test_stop_without_a_run_is_a_usage_error(cli, signed, superlink):
+def test_a_stop_that_finds_nothing_to_stop_is_done(cli, home, signed, superlink):
     done = cli("stop")
-    assert done.code == 2
-    assert "no run goes on" in done.err
+    assert (done.code, done.out, done.err) == (0, "", "no run goes on\n")
+    cli("run", signed.digest, "--detach")
+    cli("stop")
+    superlink.run.forget_submission()
+    done = cli("stop", signed.plan.name)
+    assert (done.code, done.err) == (0, f"{superlink.run.name} does not go on\n")
+    assert superlink.stopped == [7]
 
 
-def test_stop_without_a_service_says_so(cli, signed):
-    assert cli("stop").code == 4
-    done = cli("stop", "--service")
-    assert done.code == 2
-    assert "not running" in done.err
+@pytest.mark.parametrize(
+    ("options", "told"), [((), "no run goes on: the service is not running"), (("--service",), "no service runs")]
+)
+def test_without_a_service_there_is_nothing_to_stop(cli, signed, options, told):
+    done = cli("stop", *options)
+    assert (done.code, done.err) == (0, f"{told}\n")
+
+
+def test_a_run_that_nobody_knows_is_not_stopped_in_silence(cli, signed):
+    assert cli("stop", "nosuch").code == 2
+
+
+def test_a_run_that_outlives_its_service_is_not_told_to_be_over(cli, home, signed):
+    run = run_of(home, signed)
+    prepare_folder(home, signed, resume=False)
+    with held(run.folder / LOCK_NAME):
+        done = cli("stop")
+    assert done.code == 4
+    assert "the service is not running" in done.err
 
 
 def test_a_name_and_service_together_are_refused(cli, signed):
