@@ -52,19 +52,53 @@ def report(
             show_default=False,
         ),
     ] = None,
+    messages: Annotated[
+        bool,
+        typer.Option(
+            "--messages",
+            help="In place of the page, a line for each message that left, oldest first: time, class, plan, round, "
+            "bytes, digest, recipient and kind, between tabs; with --json, a JSON object a line.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --messages: print JSON lines.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Make one readable page of what left this hospital, who agreed to it, and what it cost.
 
     It is made from the audit log and the ledger, both verified first, and it says so where they do not hold.
 
-    Example: `cloister-site report > report.md` · `cloister-site report --output reports/2026-11`
+    Examples: `cloister-site report > report.md` · `cloister-site report --output reports/2026-11` ·
+    `cloister-site report --messages | grep masked`
     """
+    if messages:
+        if output is not None:
+            raise UsageError("--messages goes to stdout, and --output is for the page", hint="give one of the two")
+        _messages(existing_home(home), as_json=as_json)
+    elif as_json:
+        raise UsageError("the page is not made as JSON", hint="`report --messages --json` gives every message")
+    else:
+        _page(existing_home(home), output)
+
+
+def _messages(site: SiteHome, *, as_json: bool) -> None:
+    from client.keys import site_identity
+    from client.report_messages import message_lines, message_objects
+    from common.audit import read_audit
+    from common.identity import public_name
+
+    reading = read_audit(site.audit, site.audit_anchor, public_name(site_identity(site)))
+    for line in (message_objects if as_json else message_lines)(reading.entries):
+        print(line)
+    if reading.fault is not None:
+        rule = f"these lines are not to be relied on, and not all of them: {reading.fault.message}"
+        raise type(reading.fault)(rule, hint=reading.fault.hint)
+
+
+def _page(site: SiteHome, output: Path | None) -> None:
     from client.report import site_report
     from common.files import write_durably
     from common.private_files import PRIVATE_FILE
 
-    site = existing_home(home)
     facts = _facts(site)
     markdown, html = site_report(facts)
     if output is None:

@@ -2,15 +2,17 @@ import json
 import stat
 from pathlib import Path
 
+from client.keys import site_identity
 from client.ledger.rows import Recovered as LedgerRecovered
 from client.review import open_desk
 from common.armour import TEXT_LIMIT
-from common.audit import verify_audit
+from common.audit import AuditLog, verify_audit
 from common.documents import read_document_file
 from common.enrolment import JoinRequest
 from common.file_lock import alone
+from tests.audit_events import MESSAGE_OUT
 from tests.client.commands.test_plans import kinds, ledger, reserve
-from tests.site_commands import FEDERATION, Play
+from tests.site_commands import FEDERATION, Ended, Play
 
 REASON = "disk replaced, restored from the backup of the 18th"
 
@@ -84,6 +86,35 @@ def test_a_report_over_broken_books_says_so_and_fails(joined: Play) -> None:
     assert ended.code == 13
     assert "Do not rely on this page" in ended.out
     assert "not to be relied on" in ended.err
+
+
+def test_every_message_can_be_listed(joined: Play) -> None:
+    assert joined("report", "--messages") == Ended(0, "", "")
+    log = AuditLog(joined.site.audit, joined.site.audit_anchor, site_identity(joined.site))
+    log.record(MESSAGE_OUT)
+    log.record(MESSAGE_OUT)
+    first, second = joined("report", "--messages").out.splitlines()
+    assert MESSAGE_OUT.digest in first
+    assert first < second
+    ended = joined("report", "--messages", "--json")
+    assert [json.loads(line)["size_bytes"] for line in ended.out.splitlines()] == [13, 13]
+
+
+def test_messages_out_of_a_damaged_log_are_not_shown_without_a_word(joined: Play) -> None:
+    log = AuditLog(joined.site.audit, joined.site.audit_anchor, site_identity(joined.site))
+    log.record(MESSAGE_OUT)
+    log.record(MESSAGE_OUT)
+    lines = joined.site.audit.read_bytes().splitlines(keepends=True)
+    joined.site.audit.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b"coordinator", b"coordinatox")]))
+    ended = joined("report", "--messages")
+    assert (ended.code, len(ended.out.splitlines())) == (13, 1)
+    assert "not to be relied on" in ended.err
+
+
+def test_messages_and_the_page_are_two_things(joined: Play, tmp_path: Path) -> None:
+    assert joined("report", "--json").code == 2
+    assert joined("report", "--messages", "--output", tmp_path / "here").code == 2
+    assert not (tmp_path / "here").exists()
 
 
 def test_a_new_site_has_a_report_too(play: Play) -> None:
