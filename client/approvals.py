@@ -13,7 +13,7 @@ from common.audit_fields import Person
 from common.config import StrictConfig
 from common.documents import check_signed, document_bytes, read_document_file, sign_document
 from common.enrolment import PublicKey, SignatureText
-from common.errors import ConfigError, UsageError
+from common.errors import ConfigError, IntegrityError, UsageError
 from common.files import sync_folder, write_durably
 from common.identity import public_name
 from common.moments import Moment, current_moment, moment_text
@@ -22,6 +22,8 @@ from common.private_files import PRIVATE_FILE
 
 _PURPOSE = "plan approval"
 _LIMIT_BYTES = 1 << 14
+
+ApprovalState = Literal["approved", "missing", "damaged"]
 
 
 class Approval(StrictConfig):
@@ -95,8 +97,30 @@ def read_approval(home: SiteHome, digest: str) -> Approval | None:
         if path.exists():
             raise
         return None  # there was none, or a person has taken it back this very moment
+    except IntegrityError as error:
+        hint = f"`cloister-site withdraw {digest[:12]}` removes it; then review the plan, and approve it anew"
+        raise IntegrityError(error.message, hint=hint) from None
     mine = (digest, public_name(site_identity(home)))
     return approval if (approval.digest, approval.site_public) == mine else None
+
+
+def check_approvals(home: SiteHome) -> None:
+    """Read every approval, so that one that somebody has edited is noticed before its plan is asked for.
+
+    Raises:
+        ConfigError: When one, or the site's key, cannot be read.
+        IntegrityError: When one was changed.
+    """
+    for path in sorted(home.approvals.glob("*.json")):
+        read_approval(home, path.stem)
+
+
+def approval_state(home: SiteHome, digest: str) -> ApprovalState:
+    """Whether a plan is approved, for a glance at the home: what cannot be relied on is damaged, and no error."""
+    try:
+        return "missing" if read_approval(home, digest) is None else "approved"
+    except (ConfigError, IntegrityError):
+        return "damaged"
 
 
 def withdraw(home: SiteHome, digest: str) -> None:

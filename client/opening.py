@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from client.acceptance import Acceptance
+from client.approvals import check_approvals
 from client.base_cache import BaseCache
 from client.books import budgets_of
 from client.config import SiteConfig, load_site_config
@@ -58,9 +59,9 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
     """Open a home for its node.
 
     Guarantees:
-        Permissions, settings, keys, audit log, ledger and inbox are checked before anything else is done; whatever is
-        missing, loose, damaged or old is an error here, alone or beside the others, and nothing is begun anew in its
-        place.
+        Permissions, settings, keys, approvals, audit log, ledger and inbox are checked before anything else is done;
+        whatever is missing, loose, damaged or old is an error here, alone or beside the others, and nothing is begun
+        anew in its place.
 
     Args:
         home: The site's home.
@@ -75,6 +76,7 @@ def open_site(home: SiteHome, board: StatusBoard, make_source: MakeSource = Secr
     _refuse_loose(home.check_permissions())
     config, identity, pinned = load_site_config(home.config), site_identity(home), read_pinned(home)
     _refuse_other_name(config.name, pinned.invitation.site)
+    check_approvals(home)
     audit = AuditLog(home.audit, home.audit_anchor, identity, must_exist=True)
     host = host_identifier(home.keys)
     with open_ledger(home.ledger, home.ledger_anchor, identity, budgets_of(config), host) as ledger:

@@ -13,10 +13,16 @@ from client.commands.options import HomeOption, JsonOption, existing_home
 from common.command_line import stdout
 
 if TYPE_CHECKING:
+    from client.approvals import ApprovalState
     from client.home import SiteHome
     from client.status import NodeStatus
 
 _COLOURS = {"waiting": "green", "working": "green", "connecting": "yellow", "paused": "yellow", "failed": "red"}
+_STATES = {
+    "approved": "[green]approved[/green]",
+    "missing": "[yellow]not approved[/yellow]",
+    "damaged": "[red]approval damaged or edited[/red]: the node does not start with it",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Glance:
         federation: Its name; empty before an invitation was accepted.
         address: Of the coordinator.
         coordinator: Its fingerprint.
-        plans: Name, digest and whether it is approved, of each plan that was offered or reviewed.
+        plans: Name, digest and whether it is approved, of each plan that was offered or reviewed; damaged is an
+            approval that somebody has changed.
     """
 
     home: str
@@ -43,7 +50,7 @@ class Glance:
     federation: str
     address: str
     coordinator: str
-    plans: tuple[tuple[str, str, bool], ...]
+    plans: tuple[tuple[str, str, ApprovalState], ...]
 
     @property
     def doing(self) -> str:
@@ -55,7 +62,10 @@ class Glance:
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         said = None if self.status is None else self.status.model_dump(mode="json")
-        plans = [{"name": name, "digest": digest, "approved": yes} for name, digest, yes in self.plans]
+        plans = [
+            {"name": name, "digest": digest, "approved": state == "approved", "approval": state}
+            for name, digest, state in self.plans
+        ]
         return {**vars(self), "doing": self.doing, "status": said, "plans": plans}
 
 
@@ -96,15 +106,16 @@ def look(site: SiteHome) -> Glance:
     )
 
 
-def _plans(site: SiteHome) -> tuple[tuple[str, str, bool], ...]:
+def _plans(site: SiteHome) -> tuple[tuple[str, str, ApprovalState], ...]:
+    from client.approvals import approval_state
     from common.signed_plan import SIGNED_PLAN_LIMIT_BYTES, read_signed_plan
 
     found = []
     for path in site.plans.glob("*.json"):
         with path.open("rb") as stream:
             signed = read_signed_plan(stream.read(SIGNED_PLAN_LIMIT_BYTES + 1))
-        found.append((signed.issued, signed.plan.name, signed.digest, site.approval(signed.digest).exists()))
-    return tuple((name, digest, approved) for _, name, digest, approved in sorted(found, reverse=True))
+        found.append((signed.issued, signed.plan.name, signed.digest, approval_state(site, signed.digest)))
+    return tuple((name, digest, state) for _, name, digest, state in sorted(found, reverse=True))
 
 
 def _table(glance: Glance) -> Table:
@@ -118,9 +129,12 @@ def _table(glance: Glance) -> Table:
         table.add_row("", f"[dim]{glance.coordinator}[/dim]")
     else:
         table.add_row("coordinator", "none accepted yet: `cloister-site accept INVITATION`")
-    for name, digest, approved in glance.plans:
-        state = "[green]approved[/green]" if approved else "[yellow]not approved[/yellow]"
-        table.add_row("plan", f"{escape(name)}  {digest[:12]}  {state}{_round(glance, digest)}")
+    for name, digest, state in glance.plans:
+        table.add_row("plan", f"{escape(name)}  {digest[:12]}  {_STATES[state]}{_round(glance, digest)}")
+        if state == "damaged":
+            table.add_row(
+                "", f"`cloister-site withdraw {digest[:12]}` removes the approval; then approve the plan anew"
+            )
     return table
 
 

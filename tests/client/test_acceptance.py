@@ -115,6 +115,15 @@ def test_without_an_approval_it_waits_and_with_one_it_takes_part(play, acceptanc
     assert [event.codes for event in play.told(Refused)] == 2 * [("not-approved",)]
 
 
+def test_under_an_approval_that_was_edited_no_request_is_served(play, acceptance, signed):
+    acceptance.offer(signed)
+    path = play.home.approval(signed.digest)
+    path.write_bytes(path.read_bytes().replace(b'"by":"', b'"by":"x'))
+    with pytest.raises(IntegrityError, match="plan approval"):
+        acceptance.check(signed.digest)
+    assert not acceptance.is_reserved(signed.digest)
+
+
 def test_a_plan_that_is_signed_anew_needs_a_person_beyond_what_was_approved(play, acceptance, signed, monkeypatch):
     """An expired plan came back to life for 300 days once, and nobody was asked or told."""
     acceptance.offer(signed)

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 import client.approvals
-from client.approvals import approve, read_approval, withdraw
+from client.approvals import approval_state, approve, check_approvals, read_approval, withdraw
 from common.documents import document_bytes
 from common.errors import ConfigError, IntegrityError, UsageError
 from tests.enrolment_play import NOW, make_site
@@ -110,3 +110,15 @@ def test_a_folder_in_its_place_is_an_error(home):
     home.approval(PLAN).mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
         read_approval(home, PLAN)
+
+
+def test_one_that_was_changed_among_many_is_found(home):
+    for digest in (PLAN, OTHER):
+        approve(home, digest, "Dr. A", UNTIL, NOW)
+    check_approvals(home)
+    home.approval(OTHER).write_bytes(home.approval(OTHER).read_bytes().replace(b"Dr. A", b"Dr. B"))
+    with pytest.raises(IntegrityError, match="plan approval") as error:
+        check_approvals(home)
+    assert f"cloister-site withdraw {OTHER[:12]}" in error.value.hint
+    states = [approval_state(home, digest) for digest in (PLAN, OTHER, "c" * 64)]
+    assert states == ["approved", "damaged", "missing"]

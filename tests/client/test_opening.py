@@ -67,3 +67,14 @@ def test_one_node_a_home(play):
             pass
     with alone(play.home.lock):
         pass
+
+
+def test_an_approval_that_was_edited_keeps_it_closed(play):
+    """Also while nobody asks for its plan: whoever changed it should not first be noticed by the coordinator."""
+    path = play.home.approval(play.federation.sign().digest)
+    path.write_bytes(path.read_bytes().replace(b'"by":"', b'"by":"x'))
+    with pytest.raises(IntegrityError, match="plan approval"):
+        opening(play).__enter__()
+    path.unlink()
+    with opening(play):
+        pass

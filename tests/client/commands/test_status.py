@@ -48,7 +48,7 @@ def test_json_is_everything_and_nothing_else(joined: Play) -> None:
     ended = joined("status", "--json")
     told = json.loads(ended.out)
     assert (told["site"], told["process"], told["paused"], told["address"]) == ("north", None, False, ADDRESS)
-    assert told["plans"] == [{"name": "study", "digest": signed.digest, "approved": True}]
+    assert told["plans"] == [{"name": "study", "digest": signed.digest, "approved": True, "approval": "approved"}]
     assert ended.err == ""
 
 
@@ -62,3 +62,18 @@ def test_an_approval_is_shown_while_site_toml_is_broken(joined: Play) -> None:
     with joined.site.config.open("a") as config:
         config.write("\nnonsense = 1\n")
     assert joined("status").code == 0
+
+
+def test_an_approval_that_was_edited_is_none_until_it_is_withdrawn_and_given_anew(joined: Play) -> None:
+    signed = joined.approved()
+    path = joined.site.approval(signed.digest)
+    path.write_text(path.read_text().replace('"by":"', '"by":"x'))
+    ended = joined("status")
+    assert ended.code == 0
+    assert "approval damaged or edited" in ended.out
+    assert f"cloister-site withdraw {signed.digest[:12]}" in ended.out
+    (plan,) = json.loads(joined("status", "--json").out)["plans"]
+    assert (plan["approved"], plan["approval"]) == (False, "damaged")
+    assert joined("withdraw", signed.digest[:12]).code == 0
+    assert joined("approve", signed.digest, "--yes").code == 0
+    assert "damaged" not in joined("status").out
