@@ -14,11 +14,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from common.audit import AuditLog
 from common.audit_events import GatewayAccess
-from common.errors import CloisterError, DeadlineError, TransportError
+from common.errors import CloisterError, ConfigError, DeadlineError, TransportError
 from server.config import CoordinatorConfig
 from server.control import Control, control_of
 from server.enrolment import enrolled
 from server.gateway.access import AccessLine
+from server.gateway.door import open_listener
 from server.gateway.gateway import GatewaySettings, run_gateway
 from server.gateway.rules import FLEET_PATHS
 from server.home import CoordinatorHome
@@ -71,6 +72,7 @@ class Service:
             ConfigError: When a port is taken, or certificates cannot be used.
             CloisterError: When the SuperLink keeps ending.
         """
+        self._refuse_taken()
         superlink = self._start()
         gateway = threading.Thread(target=self._serve_gateway, name="gateway", daemon=True)
         gateway.start()
@@ -185,6 +187,17 @@ class Service:
             self.on_sites(online)
 
     # --- the gateway ---
+
+    def _refuse_taken(self) -> None:
+        """Tell of an address that cannot be listened on before anything is started; the gateway listens on it later."""
+        try:
+            open_listener(self.config.listen.host, self.config.gateway_port).close()
+        except TransportError as error:
+            raise ConfigError(
+                error.message,
+                hint="stop the program that holds the port, or set listen.port in coordinator.toml to a free one above "
+                "1023; listen.host must be an address of this machine",
+            ) from None
 
     def _serve_gateway(self) -> None:
         listen = self.config.listen

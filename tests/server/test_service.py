@@ -1,7 +1,9 @@
 """The service's own decisions, with SuperLink, gateway and Control API replaced; tests/end_to_end runs real ones."""
 
+import socket
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import ClassVar
@@ -22,6 +24,24 @@ from tests.gateway_play import wait_until
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, tiny_base):
     return make_federation(tmp_path_factory.mktemp("play"), tiny_base, ("a", "b")).coordinator
+
+
+def free_port():
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return listener.getsockname()[1]
+
+
+def quick_config(home):
+    """Short waits, and a port of loopback that is free."""
+    config = load_coordinator_config(home.config)
+    waiting = {"superlink_restarts": 2, "superlink_start_seconds": 0.2}
+    listen = {"host": "127.0.0.1", "port": free_port()}
+    return config.model_copy(
+        update={
+            "waiting": config.waiting.model_copy(update=waiting),
+            "listen": config.listen.model_copy(update=listen),
+        }
+    )
 
 
 class Link:
@@ -77,9 +97,7 @@ def play(home, monkeypatch):
         stop.wait()
 
     monkeypatch.setattr(server.service, "run_gateway", gateway)
-    waiting = {"superlink_restarts": 2, "superlink_start_seconds": 0.2}
-    config = load_coordinator_config(home.config)
-    config = config.model_copy(update={"waiting": config.waiting.model_copy(update=waiting)})
+    config = quick_config(home)
     ready = threading.Event()
     service = Service(home, config, SimpleNamespace(record=audit.append), stop, on_ready=ready.set)
     ends = []
@@ -165,6 +183,17 @@ def test_a_gateway_that_ends_takes_the_service_with_it(play, monkeypatch, error)
     assert play.ends[0] is error or "gateway ended by itself" in play.ends[0].message
     assert [link.stopped for link in Link.made] == [1]
     assert isinstance(play.ends[0], CloisterError)
+
+
+def test_a_port_that_another_program_holds_is_told_with_its_key_before_anything_is_started(play):
+    with closing(socket.create_server(("127.0.0.1", play.service.config.gateway_port))):
+        play.thread.start()
+        play.thread.join(5)
+    (error,) = play.ends
+    assert isinstance(error, ConfigError)
+    assert f"port {play.service.config.gateway_port}: address already in use" in error.message
+    assert "set listen.port in coordinator.toml" in error.hint
+    assert Link.made == []
 
 
 def test_who_is_connected_is_told_when_it_changes(play, home):
