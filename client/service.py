@@ -174,9 +174,8 @@ class _Visit:
         try:
             answer = self.site.answer(delivery.envelope)
         except TryAgainError as error:
-            # Another command holds a book for long. Without an answer the coordinator asks once more.
-            _log.warning("a message is not answered", reason=error.message, hint=error.hint)
-            return
+            # Another command holds a book for long. To a node that comes anew the coordinator sends its order again.
+            raise TransportError(f"a message is not answered: {error.message}", error.hint) from None
         lost = None if answer is None else _reply(link, delivery, answer)
         if self.site.fatal is not None:
             raise self.site.fatal

@@ -217,8 +217,8 @@ def test_a_connection_that_is_lost_over_an_answer_is_made_anew(run, error):
     assert script.heard == ["open", "connect", one, "close", "open", "connect", one, "close"]
 
 
-def test_a_busy_book_is_no_answer_and_no_end(run, naps):
-    """The coordinator asks once more, and by then the other command is done."""
+def test_a_busy_book_is_no_answer_and_no_end(run):
+    """To a node that comes anew the coordinator sends its order again, and by then the other command is done."""
 
     class Busy(Echo):
         held = True
@@ -231,7 +231,7 @@ def test_a_busy_book_is_no_answer_and_no_end(run, naps):
 
     script = Script(receives=[Message(b"one"), Message(b"one")])
     run(script, Busy())
-    assert script.heard == ["open", "connect", (b"one", b"to one"), "close"]
+    assert script.heard == ["open", "connect", "close", "open", "connect", (b"one", b"to one"), "close"]
 
 
 # --- what must end one -----------------------------------------------------------------------------------------------
