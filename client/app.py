@@ -63,6 +63,8 @@ _GOODBYE_SECONDS = 1.0
 _OBJECT_SECONDS = 60.0
 _OBJECT_POLL_SECONDS, _OBJECT_POLL_GROWTH = 0.01, 1.5
 _UNKNOWN_NODE = frozenset({401, 403, 404})
+_FINAL = frozenset(range(400, 500)) - {408, 429}
+"""Statuses of HTTP after which the same call is never taken; 408 and 429 are too slow and too many."""
 
 Answer = TypeVar("Answer", bound=Protobuf)
 
@@ -210,7 +212,7 @@ class FleetLink:
             if sending.record_id in answer.objects_to_push:
                 self._push(reply.metadata.run_id, answer.session_id, sending)
         except CallError as error:
-            raise (ProtocolError(error.message) if _is_refusal(error) else error) from None
+            raise (ProtocolError(error.message) if error.status in _FINAL else error) from None
 
     def close(self) -> None:
         """Say goodbye where that is still possible, and close the connections."""

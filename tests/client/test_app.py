@@ -336,11 +336,14 @@ def test_an_answer_that_is_not_wanted_is_told_from_a_connection_that_is_lost(lin
     refused, _ = linked(refusing(Coordinator(), "push-messages"))
     with pytest.raises(ProtocolError):
         refused.reply(refused.receive(), b"answer")
-    broken = whole(b"", b"HTTP/1.1 503 Service Unavailable\r\n")
     coordinator = Coordinator()
-    lost, _ = linked(lambda asked: broken if asked.path.endswith("push-messages") else coordinator(asked))
-    with pytest.raises(CallError, match="HTTP 503"):
-        lost.reply(lost.receive(), b"answer")
+    for status, error in ((503, CallError), (429, CallError), (413, ProtocolError)):
+        answer = whole(b"", b"HTTP/1.1 %d No\r\n" % status)
+        link, _ = linked(
+            lambda asked, answer=answer: answer if asked.path.endswith("push-messages") else coordinator(asked)
+        )
+        with pytest.raises(error, match=f"HTTP {status}"):
+            link.reply(link.receive(), b"answer")
 
 
 def test_the_record_is_sent_once_and_no_other_part(linked, long):
