@@ -17,13 +17,13 @@ from common.enrolment import (
     Invitation,
     JoinRequest,
     SignatureText,
+    check_fingerprint,
     fingerprint,
-    is_fingerprint_of,
     read_invitation,
     sign_join_request,
     write_join_request,
 )
-from common.errors import ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
+from common.errors import ConfigError, IntegrityError, RollbackError, TryAgainError
 from common.files import write_durably, write_new_durably
 from common.identity import public_name
 from common.moments import Moment, current_moment, moment_text
@@ -127,17 +127,14 @@ def accept(
         now: The clock, in UTC; the machine's where left out.
 
     Raises:
+        UsageError: When the fingerprint is none.
         TransportError: When the fingerprint is another: the invitation comes from somebody else.
         ConfigError, IntegrityError, RollbackError: As `check_invitation`.
     """
     moment = now or current_moment()
     invitation = check_invitation(home, invitation_text, moment)
-    if expected_fingerprint is not None and not is_fingerprint_of(expected_fingerprint, invitation.coordinator):
-        raise TransportError(
-            f"the invitation comes from a coordinator with the fingerprint {fingerprint(invitation.coordinator)}, "
-            "which is not the expected one",
-            hint="ask the coordinator to read its fingerprint again, over a line that you trust",
-        )
+    if expected_fingerprint is not None:
+        check_fingerprint(expected_fingerprint, invitation.coordinator, "invitation", "coordinator")
     pinned = read_pinned(home) if home.coordinator.exists() else None
     if pinned and pinned.invitation == invitation:
         return pinned

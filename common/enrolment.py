@@ -25,6 +25,7 @@ from common.canonical import canonical_bytes, digest
 from common.config import StrictConfig
 from common.documents import check_signed, document_bytes, parse_document, sign_document
 from common.envelope import COORDINATOR
+from common.errors import TransportError, UsageError
 from common.identity import is_sound, public_name
 from common.moments import Moment, moment_text
 from common.node_key import NodePublicKey, is_proof, prove_possession, public_pem
@@ -33,6 +34,7 @@ from common.plan import Hexadecimal, SiteName
 _REQUEST = "join request"
 _INVITATION = "invitation"
 _GROUPS, _GROUP = 6, 4
+_BASE32 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 
 
 def _sound(public: str) -> str:
@@ -61,14 +63,47 @@ def federation_id(name: str, coordinator_public: str) -> str:
 def fingerprint(public: str) -> str:
     """A public key for the phone: 120 bits of its SHA-256, as `ABCD-EFGH-…` in base32, which has no 0, 1, 8 or 9."""
     hashed = hashlib.sha256(canonical_bytes(["cloister fingerprint", 1, public])).digest()
-    letters = base64.b32encode(hashed).decode("ascii")
+    return _in_groups(base64.b32encode(hashed).decode("ascii"))
+
+
+def check_fingerprint(typed: str, public: str, document: str, side: str) -> None:
+    """Compare what somebody typed with a key's whole fingerprint; case, spaces and hyphens do not count.
+
+    Args:
+        typed: What the other side read over the phone.
+        public: The key.
+        document: What it came in: `request`.
+        side: Whose it should be: `site`.
+
+    Raises:
+        UsageError: When what was typed is no fingerprint: it was mistyped, and says nothing about the document.
+        TransportError: When it is another one: the document comes from somebody else.
+    """
+    expected = _typed_fingerprint(typed)
+    if expected != fingerprint(public):
+        raise TransportError(
+            f"the {document} comes from a {side} with the fingerprint {fingerprint(public)}, which is not the one that "
+            f"was typed, {expected}",
+            hint=f"ask the {side} to read its fingerprint again, over a line that you trust",
+        )
+
+
+def _typed_fingerprint(text: str) -> str:
+    """What was typed, in the one spelling."""
+    groups = text.upper().replace("-", " ").split()
+    letters = "".join(groups)
+    hint = "type all of what the other side reads over the phone, such as ABCD-EFGH-IJKL-MNOP-QRST-UVWX"
+    if len(letters) != _GROUPS * _GROUP:
+        are_whole = all(len(group) == _GROUP for group in groups)
+        found = f"{len(groups)}" if are_whole else f"{len(letters)} in all"
+        raise UsageError(f"a fingerprint has six groups of four letters and digits; this one has {found}", hint=hint)
+    if set(letters) - _BASE32:
+        raise UsageError("a fingerprint has letters from A to Z and digits from 2 to 7, and no others", hint=hint)
+    return _in_groups(letters)
+
+
+def _in_groups(letters: str) -> str:
     return "-".join(letters[start : start + _GROUP] for start in range(0, _GROUPS * _GROUP, _GROUP))
-
-
-def is_fingerprint_of(text: str, public: str) -> bool:
-    """Whether somebody typed this key's whole fingerprint; case, spaces and hyphens do not count."""
-    typed = text.upper().replace("-", "").replace(" ", "").strip()
-    return typed == fingerprint(public).replace("-", "")
 
 
 class JoinRequest(StrictConfig):

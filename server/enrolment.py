@@ -20,13 +20,13 @@ from common.enrolment import (
     JoinRequest,
     PublicKey,
     SignatureText,
+    check_fingerprint,
     fingerprint,
-    is_fingerprint_of,
     read_join_request,
     sign_invitation,
     write_invitation,
 )
-from common.errors import ConfigError, IntegrityError, TransportError
+from common.errors import ConfigError, IntegrityError
 from common.fields import SITE_NAME
 from common.files import sync_folder, write_new_durably
 from common.identity import public_name
@@ -94,17 +94,14 @@ def enrol(
             fingerprint of `read_join_request(…).identity` and said yes.
 
     Raises:
+        UsageError: When the fingerprint is none.
         TransportError: When the fingerprint is another: the request comes from somebody else.
         IntegrityError: When the text is no good join request.
         ConfigError: When name or key are taken, or the home is not fit.
     """
     request, moment = read_join_request(request_text), now or current_moment()
-    if expected_fingerprint is not None and not is_fingerprint_of(expected_fingerprint, request.identity):
-        raise TransportError(
-            f"the request comes from a site with the fingerprint {fingerprint(request.identity)}, which is not the "
-            "expected one",
-            hint="ask the site to read its fingerprint again, over a line that you trust",
-        )
+    if expected_fingerprint is not None:
+        check_fingerprint(expected_fingerprint, request.identity, "request", "site")
     config, identity = load_coordinator_config(home.config), read_identity(home.identity_key)
     authority = _authority_text(home)
     invitation = sign_invitation(identity, config.name, config.address, authority, request, moment)

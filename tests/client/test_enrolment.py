@@ -16,7 +16,7 @@ from common.enrolment import (
     write_invitation,
     write_join_request,
 )
-from common.errors import ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError
+from common.errors import ConfigError, IntegrityError, RollbackError, TransportError, TryAgainError, UsageError
 from common.identity import public_name
 from common.key_files import read_identity
 from common.node_key import public_pem
@@ -101,12 +101,21 @@ def test_looking_at_an_invitation_writes_nothing(site, invitation):
     assert files(site) == before
 
 
-@pytest.mark.parametrize("expected", ["", "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF", "shortened", "the site's own"])
+@pytest.mark.parametrize("expected", ["AAAA-BBBB-CCCC-DDDD-EEEE-FFFF", "the site's own"])
 def test_another_fingerprint_pins_nothing(site, coordinator, invitation, expected):
-    typed = {"shortened": fingerprint(of(coordinator))[:-5], "the site's own": fingerprint(of(site))}
-    with pytest.raises(TransportError, match="not the expected one") as caught:
-        accept(site, invitation, typed.get(expected, expected), NOW)
+    typed = fingerprint(of(site)) if expected == "the site's own" else expected
+    with pytest.raises(TransportError, match="not the one that was typed") as caught:
+        accept(site, invitation, typed, NOW)
     assert caught.value.exit_code == 4
+    assert {typed, fingerprint(of(coordinator))} <= set(caught.value.message.replace(",", "").split())
+    assert not site.coordinator.exists()
+
+
+@pytest.mark.parametrize("typed", ["", "ABCD", "shortened"])
+def test_a_fingerprint_that_is_none_pins_nothing(site, coordinator, invitation, typed):
+    with pytest.raises(UsageError, match="six groups of four") as caught:
+        accept(site, invitation, fingerprint(of(coordinator))[:-5] if typed == "shortened" else typed, NOW)
+    assert caught.value.exit_code == 2
     assert not site.coordinator.exists()
 
 

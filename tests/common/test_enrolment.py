@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from common.armour import armour, unarmour
 from common.canonical import canonical_bytes
 from common.enrolment import (
+    check_fingerprint,
     federation_id,
     fingerprint,
-    is_fingerprint_of,
     read_invitation,
     read_join_request,
     sign_invitation,
@@ -20,7 +20,7 @@ from common.enrolment import (
     write_invitation,
     write_join_request,
 )
-from common.errors import ConfigError, IntegrityError
+from common.errors import ConfigError, IntegrityError, TransportError, UsageError
 from common.identity import new_identity, public_name, sign
 from common.node_key import prove_possession, public_pem
 from tests.common.test_authority import certificate
@@ -48,12 +48,34 @@ def test_a_fingerprint_is_120_bits_of_a_hash_in_groups_of_four():
     assert base64.b32decode("".join(groups)) == hashed[:15]
 
 
-def test_a_fingerprint_is_compared_as_people_type_it_and_never_in_part():
+def test_a_fingerprint_is_compared_as_people_type_it():
     public = public_name(IDENTITY)
     text = fingerprint(public)
-    assert all(is_fingerprint_of(typed, public) for typed in (text, text.lower(), text.replace("-", " "), f" {text}\n"))
-    parts = ("", "-", text[:-1], text[5:], text + "A", text[::-1], fingerprint(public_name(COORDINATOR)))
-    assert not any(is_fingerprint_of(typed, public) for typed in parts)
+    for typed in (text, text.lower(), text.replace("-", " "), text.replace("-", ""), f" {text}\n"):
+        check_fingerprint(typed, public, "request", "site")
+    for other in (text[::-1], fingerprint(public_name(COORDINATOR)), "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF"):
+        with pytest.raises(TransportError, match=f"{text}, which is not the one that was typed, {other}"):
+            check_fingerprint(other.lower(), public, "request", "site")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("", "this one has 0"),
+        ("-", "this one has 0"),
+        ("ABCD", "this one has 1"),
+        (lambda text: text[5:], "this one has 5"),
+        (lambda text: text[:-1], "this one has 23 in all"),
+        (lambda text: text + "A", "this one has 25 in all"),
+        ("AAAA-BBBB-CCCC-DDDD-EEEE-FF0F", "digits from 2 to 7"),
+        ("AAAA-BBBB-CCCC-DDDD-EEEE-FFÄF", "letters from A to Z"),
+    ],
+)
+def test_what_is_no_fingerprint_was_mistyped_and_is_no_attack(typed, told):
+    public = public_name(IDENTITY)
+    with pytest.raises(UsageError, match=told) as caught:
+        check_fingerprint(typed(fingerprint(public)) if callable(typed) else typed, public, "request", "site")
+    assert caught.value.exit_code == 2
 
 
 def test_documents_come_back_from_their_text():

@@ -56,7 +56,7 @@ def test_the_same_request_again_gives_another_invitation_and_one_site(home):
 
 def test_a_request_from_somebody_else_is_found_by_the_fingerprint(home):
     request, other = make_join_request("north"), make_join_request("north")
-    with pytest.raises(TransportError, match="not the expected one") as caught:
+    with pytest.raises(TransportError, match="not the one that was typed") as caught:
         enrol(home, write_join_request(other), NOW, expected_fingerprint=fingerprint(request.identity))
     assert caught.value.exit_code == 4
     assert names(home) == []

@@ -54,6 +54,14 @@ def test_another_fingerprint_enrols_nobody(cli, home, request_file):
     assert enrolled(home) == ()
 
 
+@pytest.mark.parametrize("typed", ["", "ABCD"])
+def test_a_mistyped_fingerprint_is_no_attack(cli, home, request_file, typed):
+    done = cli("enrol", request_file[0], "--fingerprint", typed)
+    assert (done.code, done.out) == (2, "")
+    assert f"six groups of four letters and digits; this one has {1 if typed else 0}" in done.err
+    assert enrolled(home) == ()
+
+
 def test_nobody_there_to_compare_enrols_nobody(cli, home, request_file):
     done = cli("enrol", request_file[0])
     assert (done.code, done.out) == (2, "")
