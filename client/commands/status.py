@@ -36,6 +36,7 @@ class Glance:
         paused: Whether a person has paused it.
         status: What the node said last.
         federation: Its name; empty before an invitation was accepted.
+        accepted: When that was, in UTC, as `2026-11-21T15:04:05Z`; empty before.
         address: Of the coordinator.
         coordinator: Its fingerprint.
         plans: Name, digest and whether it is approved, of each plan that was offered or reviewed; damaged is an
@@ -48,6 +49,7 @@ class Glance:
     paused: bool
     status: NodeStatus | None
     federation: str
+    accepted: str
     address: str
     coordinator: str
     plans: tuple[tuple[str, str, ApprovalState], ...]
@@ -56,8 +58,14 @@ class Glance:
     def doing(self) -> str:
         """In one word; a node that is gone does nothing, whatever it said last."""
         if self.process is None:
-            return "failed" if self.status is not None and self.status.doing == "failed" else "stopped"
+            has_failed = self.status is not None and self.status.doing == "failed"
+            return "failed" if has_failed and not self.failure_is_over else "stopped"
         return self.status.doing if self.status is not None else "connecting"
+
+    @property
+    def failure_is_over(self) -> bool:
+        """Whether the last node failed before the invitation was accepted that holds now; of one second, it did not."""
+        return self.status is not None and self.status.doing == "failed" and self.status.since < self.accepted
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -91,8 +99,10 @@ def look(site: SiteHome) -> Glance:
     from client.status import read_status
     from common.config_file import read_toml
     from common.enrolment import fingerprint
+    from common.moments import moment_text
 
-    invitation = read_pinned(site).invitation if site.coordinator.exists() else None
+    pinned = read_pinned(site) if site.coordinator.exists() else None
+    invitation = pinned.invitation if pinned else None
     return Glance(
         home=str(site.path),
         site=str(read_toml(site.config).get("name", "?")),
@@ -100,6 +110,7 @@ def look(site: SiteHome) -> Glance:
         paused=site.paused.exists(),
         status=read_status(site.status),
         federation=invitation.federation_name if invitation else "",
+        accepted=moment_text(pinned.accepted) if pinned else "",
         address=invitation.address if invitation else "",
         coordinator=fingerprint(invitation.coordinator) if invitation else "",
         plans=_plans(site),
@@ -145,6 +156,8 @@ def _node(glance: Glance) -> str:
     if glance.process is None:
         if said is not None and said.doing not in {"stopped", "failed"}:
             text += f"; the last one ended without a word, {said.doing} since {_clock(said.since)}"
+        elif said is not None and glance.failure_is_over:
+            text += f"; it failed at {_clock(said.since)}, before the invitation was accepted: {escape(said.detail)}"
         elif said is not None:
             text += f" since {_clock(said.since)}: {escape(said.detail)}"
         return text + ("; [yellow]paused[/yellow]" if glance.paused else "")

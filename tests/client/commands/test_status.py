@@ -1,4 +1,7 @@
 import json
+from datetime import UTC, datetime
+
+import pytest
 
 from client.status import StatusBoard
 from common.file_lock import alone
@@ -50,6 +53,22 @@ def test_json_is_everything_and_nothing_else(joined: Play) -> None:
     assert (told["site"], told["process"], told["paused"], told["address"]) == ("north", None, False, ADDRESS)
     assert told["plans"] == [{"name": "study", "digest": signed.digest, "approved": True, "approval": "approved"}]
     assert ended.err == ""
+
+
+@pytest.mark.parametrize(("since", "doing"), [("2026-11-01T09:30:00Z", "stopped"), ("2026-12-01T09:30:00Z", "failed")])
+def test_a_failure_from_before_the_invitation_was_accepted_is_over(play: Play, monkeypatch, since, doing) -> None:
+    """A start before `accept` fails, and says so; after it nothing is wrong any more."""
+    play.init()
+    monkeypatch.setattr("client.status._now", lambda: since)
+    StatusBoard(play.site.status).show("failed", "this site has accepted no invitation")
+    assert "failed since" in play("status").out
+    monkeypatch.setattr("client.enrolment.current_moment", lambda: datetime(2026, 11, 21, 9, 30, tzinfo=UTC))
+    monkeypatch.setattr("client.enrolment.check_authority_time", lambda *_: None)
+    assert play("accept", play.invite(), "--fingerprint", play.fingerprint).code == 0
+    assert json.loads(play("status", "--json").out)["doing"] == doing
+    shown = play("status").out
+    assert ("failed since" in shown) == (doing == "failed")
+    assert ("before the invitation was accepted" in shown) == (doing == "stopped")
 
 
 def test_what_went_wrong_is_shown_as_text(joined: Play) -> None:
