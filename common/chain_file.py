@@ -35,7 +35,7 @@ from common.chain import (
 from common.chain_anchor import Anchor
 from common.errors import IntegrityError, RollbackError
 from common.file_lock import locked
-from common.files import sync_folder
+from common.files import naming, sync_folder
 from common.identity import public_name
 
 MENDED = "mended"
@@ -164,7 +164,8 @@ class ChainFile:
         time = written_time(self._clock())
         data = seal_line(self._identity, self._purpose, self._place.head, time=time, kind=kind, fields=fields)
         line = read_line(data)  # what could not be read again must not be written
-        _write_at_end(handle, data, self._place.offset)
+        with naming(self._path):
+            _write_at_end(handle, data, self._place.offset)
         self._place = self._place.after(line, data)
         self._anchor.write(self._identity, line.head)
         return line

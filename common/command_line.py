@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import sys
@@ -21,6 +22,11 @@ from common.version_option import top_level
 _PIPE_COLUMNS = 200
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
 _PERSON_LETTERS = 64
+_MAKE_ROOM = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or have this account's quota raised",
+    errno.EFBIG: "make room there, or have this account's limit on the size of files raised",
+}
 
 
 def stdout() -> Console:
@@ -116,13 +122,35 @@ def outer_door(command: Callable[[], object]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        command()
+        _spoken(command)
     except CloisterError as error:
         raise _left(error) from None
     except Exception as error:
         if os.environ.get("CLOISTER_DEBUG") == "1":
             raise
         raise _left(_in_a_sentence(error)) from None
+
+
+def _spoken(command: Callable[[], object]) -> None:
+    """Run a command, and see what it printed on its way: what fails at the end of a process shows no reason."""
+    try:
+        command()
+    finally:
+        try:
+            if sys.stdout:  # closed by whoever gave the command
+                sys.stdout.flush()
+        except OSError as error:
+            _drop_output()
+            if error.errno != errno.EPIPE:  # a reader that has read enough, as `head` does, is no error
+                error.filename = "standard output"
+                raise
+
+
+def _drop_output() -> None:
+    """Python would try once more to write what is left, and tell of that in its own words."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _left(error: CloisterError) -> SystemExit:
@@ -133,7 +161,9 @@ def _left(error: CloisterError) -> SystemExit:
 def _in_a_sentence(error: Exception) -> CloisterError:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        hint = "make room there" if "space" in error.strerror else "check the path, its rights, and the disk"
+        hint = _MAKE_ROOM.get(error.errno or 0, "check the path, its rights, and the disk")
+        if not place:  # what a print met, for one: Python does not say where
+            hint = hint.replace("there", "where this command writes: its folder, its output and the temporary files")
         return CloisterError(f"the system said no: {place}{error.strerror}", hint=hint)
     return CloisterError(
         f"something went wrong that Cloister did not expect: {type(error).__name__}",

@@ -96,7 +96,7 @@ def _messages(site: SiteHome, *, as_json: bool) -> None:
 
 def _page(site: SiteHome, output: Path | None) -> None:
     from client.report import site_report
-    from common.files import write_durably
+    from common.files import made_folder, write_together
     from common.private_files import PRIVATE_FILE
 
     facts = _facts(site)
@@ -104,10 +104,10 @@ def _page(site: SiteHome, output: Path | None) -> None:
     if output is None:
         print(markdown, end="")
     else:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, text in (("report.md", markdown), ("report.html", html)):
-            write_durably(output / name, text.encode("utf-8"), mode=PRIVATE_FILE)
-            say(f"written: {output / name}")
+        pages = {output / "report.md": markdown.encode("utf-8"), output / "report.html": html.encode("utf-8")}
+        with made_folder(output):
+            write_together(pages, mode=PRIVATE_FILE)
+        say(*(f"written: {path}" for path in pages))
     broken = [check.what for check in facts.checks if not check.holds]
     if broken:
         raise IntegrityError(f"the page is not to be relied on: {', '.join(broken)} did not pass", hint="see `verify`")

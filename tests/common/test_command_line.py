@@ -1,6 +1,11 @@
 """The outer door of every command, and what they print alike."""
 
+import errno
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -48,6 +53,45 @@ def test_a_full_disk_is_a_sentence_with_the_next_step(door):
     code, text = door(OSError(28, "No space left on device", "/plans"))
     assert code == 1
     assert text == "error: the system said no: /plans: No space left on device\nhint: make room there\n"
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EFBIG])
+def test_a_full_quota_is_a_full_disk_too_whatever_the_system_calls_it(door, number):
+    code, text = door(OSError(number, "kein Platz", "/plans"))
+    assert code == 1
+    assert "hint: make room there, or have this account's" in text
+
+
+def test_what_is_no_full_disk_has_another_hint(door):
+    assert "check the path" in door(OSError(errno.EACCES, "no space for you", "/plans"))[1]
+
+
+LAST_WORDS = "from common.command_line import outer_door; import sys; outer_door(lambda: print('x' * {size}))"
+
+
+def spoken(size, stdout):
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", LAST_WORDS.format(size=size)]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, env=kept)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(10, "standard output: No space left on device"), (100_000, "where this command writes")]
+)
+def test_words_that_a_full_disk_did_not_take_are_an_error(size, words):
+    with Path("/dev/full").open("w") as full:
+        ended = spoken(size, full)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    ended = spoken(10, write)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_of_an_unexpected_error_only_the_kind_is_shown(door):

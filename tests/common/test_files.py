@@ -1,10 +1,13 @@
+import errno
 import os
 import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from common.files import write_durably, write_new_durably
+from common.files import made_folder, write_durably, write_new_durably, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -41,6 +44,68 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
         write_durably(target, b"new")
     assert target.read_bytes() == b"old"
     assert names(tmp_path) == ["state"]
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("write", "owner", "failing"),
+    [
+        (write_durably, tempfile, "mkstemp"),
+        (write_durably, os, "fsync"),
+        (write_durably, Path, "replace"),
+        (write_new_durably, tempfile, "mkstemp"),
+        (write_new_durably, Path, "hardlink_to"),
+    ],
+)
+def test_a_full_disk_names_the_file_that_was_asked_for(
+    write: Callable[[Path, bytes], None], owner: object, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, failing, full)
+    with pytest.raises(OSError, match="No space") as caught:
+        write(tmp_path / "state", b"x")
+    assert caught.value.filename == str(tmp_path / "state")
+
+
+def test_of_several_files_none_is_new_when_one_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    write_together({first: b"old", second: b"old"})
+    fsync, calls = os.fsync, []
+
+    def second_is_too_much(handle: int) -> None:
+        calls.append(handle)
+        full() if len(calls) > 1 else fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", second_is_too_much)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_together({first: b"new", second: b"new"})
+    assert caught.value.filename == str(second)
+    assert [path.read_bytes() for path in (first, second)] == [b"old", b"old"]
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_several_files_are_replaced_with_their_mode(tmp_path: Path) -> None:
+    write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"}, mode=0o600)
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"1", b"2"]
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o600}
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_folders_made_in_vain_go_again_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OSError, match="No space"), made_folder(tmp_path / "there" / "x" / "y"):
+        full()
+    with pytest.raises(OSError, match="No space"), made_folder(tmp_path / "there"):
+        full()
+    assert names(tmp_path) == ["there"]
+    assert names(tmp_path / "there") == []
+    with made_folder(tmp_path / "there" / "x"):
+        pass
+    assert names(tmp_path / "there") == ["x"]
 
 
 def test_bytes_and_name_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

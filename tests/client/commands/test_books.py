@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -78,6 +80,22 @@ def test_report_into_a_folder_is_two_private_files(joined: Play, tmp_path: Path)
     files = sorted((tmp_path / "a" / "b").iterdir())
     assert [path.name for path in files] == ["report.html", "report.md"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_a_report_that_a_full_disk_did_not_take_leaves_nothing(joined: Play, tmp_path: Path, monkeypatch) -> None:
+    fsync, calls = os.fsync, []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = joined("report", "--output", tmp_path / "a" / "b")
+    assert ended.code == 1
+    assert f"{tmp_path / 'a' / 'b' / 'report.html'}: No space left on device" in ended.err.replace("\n", "")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_report_over_broken_books_says_so_and_fails(joined: Play) -> None:
