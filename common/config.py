@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
+from common.config_words import rule_in_words
 from common.errors import ConfigError, Problem
 
 Names = Annotated[tuple[str, ...], Strict(strict=False)]
 """A tuple of names; TOML arrays arrive as lists."""
+
+
+_QUOTED = re.compile(r"`([a-z_.]+)`")
 
 
 class StrictConfig(BaseModel):
@@ -54,26 +59,24 @@ def _summary(source: str, count: int) -> str:
 
 def _problem(kind: type[BaseModel], item: Mapping[str, Any]) -> Problem:
     path = item["loc"]
-    where = ".".join(str(part) for part in path) or "(whole file)"
+    where = ".".join(str(part) for part in path)
     if item["type"] == "extra_forbidden":
         return Problem(where, "is not a known key", hint=_closest_key(kind, path))
     if item["type"] == "missing":
         return Problem(where, "is required", hint=f"add `{path[-1]} = …`; docs/configuration.md says what it means")
-    hint = f"change `{where}`; docs/configuration.md lists what it may be"
-    rule = _RULES.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
-    return Problem(where, rule[:1].lower() + rule[1:], _shown(item.get("input")), hint)
+    rule = rule_in_words(item)
+    keys = _keys_in(rule, kind, path) if isinstance(item.get("input"), Mapping) else ()
+    keys = keys or ((where,) if where else ())
+    change = f"change {' or '.join(f'`{key}`' for key in keys)}; " if keys else ""
+    hint = f"{change}docs/configuration.md lists what {'it' if len(keys) == 1 else 'each'} may be"
+    return Problem(", ".join(keys) or "(whole file)", rule, _shown(item.get("input")), hint)
 
 
-_RULES = {
-    "int_type": "must be a whole number, without quotes",
-    "float_type": "must be a number, without quotes",
-    "bool_type": "must be true or false, without quotes",
-    "string_type": "must be text in quotes",
-    "model_type": "must be a table",
-    "dict_type": "must be a table",
-    "tuple_type": "must be a list in brackets",
-}
-"""pydantic's rules in the words of someone who writes TOML."""
+def _keys_in(rule: str, kind: type[BaseModel], path: Sequence[int | str]) -> tuple[str, ...]:
+    """The keys that a rule about a whole table names, from the top on, each once."""
+    known = _keys_at(kind, path)
+    named = [key for key in _QUOTED.findall(rule) if key.partition(".")[0] in known]
+    return tuple(dict.fromkeys(".".join((*map(str, path), key)) for key in named))
 
 
 def _shown(value: object) -> str:

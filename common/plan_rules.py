@@ -32,9 +32,9 @@ def _training_rules(plan: PlanSections) -> Rules:
         ),
         (
             plan.optimizer.warmup_steps >= plan.steps,
-            "`optimizer.warmup_steps` must be smaller than rounds x local_steps",
+            "`optimizer.warmup_steps` must be smaller than `rounds` x `local_steps`",
         ),
-        (plan.steps > MOST_STEPS, f"rounds x local_steps must be at most {MOST_STEPS:,}"),
+        (plan.steps > MOST_STEPS, f"`rounds` x `local_steps` must be at most {MOST_STEPS:,}"),
         (
             refreshed and adapter.method not in {"lora", "lora-b"},
             "`adapter.svd_refresh_rounds` needs method lora or lora-b",

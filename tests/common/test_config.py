@@ -1,7 +1,7 @@
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from common.config import Names, StrictConfig, parse_config
 from common.errors import ConfigError, Problem
@@ -80,6 +80,32 @@ def test_nothing_is_converted_silently(values: dict[str, Any], where: str, value
 def test_long_values_are_cut_and_tables_are_not_printed() -> None:
     assert len(problems({"rounds": "x" * 1000})["rounds"].value) == 60
     assert problems({"rounds": {"a": 1}})["rounds"].value == ""
+
+
+class Crossed(Outer):
+    word: str = "a"
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.rounds > 5:
+            raise ValueError("`rounds` x `inner.rank` must be at most 5, and `nothing` is no key")
+        if self.rounds > 4:
+            raise ValueError("there must be fewer")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("rounds", "where", "hint"),
+    [
+        (6, "rounds, inner.rank", "change `rounds` or `inner.rank`; docs/configuration.md lists what each may be"),
+        (5, "(whole file)", "docs/configuration.md lists what each may be"),
+    ],
+)
+def test_a_rule_about_several_keys_is_told_of_those_that_it_names(rounds: int, where: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(Crossed, {"rounds": rounds}, "run.toml")
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.hint) == (where, hint)
 
 
 def test_defaults_are_checked_too() -> None:

@@ -48,20 +48,21 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
             "'two'",
             "change `plan.rounds`; docs/configuration.md lists what it may be",
         ),
-        "plan.privacy": (
+        "plan.privacy.epsilon, plan.privacy.noise_multiplier": (
             "give exactly one of `epsilon` and `noise_multiplier`",
             "",
-            "change `plan.privacy`; docs/configuration.md lists what it may be",
+            "change `plan.privacy.epsilon` or `plan.privacy.noise_multiplier`; "
+            "docs/configuration.md lists what each may be",
         ),
         "data.files.validation_fraction": (
-            "input should be less than 1",
+            "must be below 1",
             "1.5",
             "change `data.files.validation_fraction`; docs/configuration.md lists what it may be",
         ),
-        "plan.task": (
+        "plan.task.labels": (
             "`labels` must not repeat a label",
             "",
-            "change `plan.task`; docs/configuration.md lists what it may be",
+            "change `plan.task.labels`; docs/configuration.md lists what it may be",
         ),
     }
 
@@ -69,21 +70,29 @@ def test_every_problem_is_told_at_once_with_key_rule_value_and_hint(path: Path) 
 @pytest.mark.parametrize(
     ("overrides", "where", "rule"),
     [
-        (["plan.adapter.head_rounds=2"], "plan", "`adapter.head_rounds` must be smaller than `rounds`"),
+        (
+            ["plan.adapter.head_rounds=2"],
+            "plan.adapter.head_rounds, plan.rounds",
+            "`adapter.head_rounds` must be smaller than `rounds`",
+        ),
         (
             ["plan.optimizer.warmup_steps=4"],
-            "plan",
-            "`optimizer.warmup_steps` must be smaller than rounds x local_steps",
+            "plan.optimizer.warmup_steps, plan.rounds, plan.local_steps",
+            "`optimizer.warmup_steps` must be smaller than `rounds` x `local_steps`",
         ),
-        (["plan.adapter.method=bias", "plan.adapter.svd_refresh_rounds=1"], "plan", "needs method lora or lora-b"),
+        (
+            ["plan.adapter.method=bias", "plan.adapter.svd_refresh_rounds=1"],
+            "plan.adapter.svd_refresh_rounds",
+            "needs method lora or lora-b",
+        ),
         (
             ["plan.adapter.svd_refresh_rounds=1", "plan.server.optimizer=fedadam"],
-            "plan",
+            "plan.adapter.svd_refresh_rounds",
             "server.optimizer fedavg without momentum",
         ),
         (["data.notes.hospitals=2"], "data", "give exactly one of the tables [data.files] and [data.notes]"),
-        (["plan.minimum_sites=3"], "(whole file)", "`plan.minimum_sites` must be at most the 2 hospitals"),
-        (["plan.mode=pooled"], "plan.mode", "input should be 'distributed' or 'per-site'"),
+        (["plan.minimum_sites=3"], "plan.minimum_sites", "`plan.minimum_sites` must be at most the 2 hospitals"),
+        (["plan.mode=pooled"], "plan.mode", "must be 'distributed' or 'per-site'"),
     ],
 )
 def test_an_impossible_combination_is_named(path: Path, overrides: list[str], where: str, rule: str) -> None:
@@ -97,8 +106,8 @@ def test_notes_say_for_themselves_how_many_hospitals_write_them(path: Path) -> N
     notes = text[: text.index("[data.files]")] + "[data.notes]\nhospitals = 3\n"
     path.write_text(notes)
     assert load_scenario(path, ["plan.minimum_sites=3"]).data.notes is not None
-    assert "at most the 3 hospitals" in problems_of(path, "plan.minimum_sites=4")["(whole file)"][0]
-    assert "[hospitals] is for [data.files]" in problems_of(path, "hospitals.count=2")["(whole file)"][0]
+    assert "at most the 3 hospitals" in problems_of(path, "plan.minimum_sites=4")["plan.minimum_sites"][0]
+    assert "[hospitals] is for [data.files]" in problems_of(path, "hospitals.count=2")["data.notes.hospitals"][0]
 
 
 def test_no_source_of_data_is_a_problem(path: Path) -> None:
