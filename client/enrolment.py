@@ -98,8 +98,8 @@ def check_invitation(home: SiteHome, text: str, now: datetime | None = None) -> 
         now. No other coordinator is pinned here, and no later invitation.
 
     Raises:
-        ConfigError: When this site never asked, or is with another coordinator.
-        IntegrityError: When the text is no good invitation, or one for somebody else.
+        ConfigError: When this site never asked, is with another coordinator, or the invitation is for somebody else.
+        IntegrityError: When the text is no good invitation.
         RollbackError: When a later invitation was accepted before.
     """
     identity = public_name(site_identity(home))
@@ -178,17 +178,13 @@ def _kept_request(home: SiteHome) -> JoinRequest | None:
 
 
 def _refuse_others(invitation: Invitation, asked: JoinRequest, identity: str) -> None:
-    if invitation.site_public != identity:
-        raise IntegrityError(
-            f"the invitation is for the key {fingerprint(invitation.site_public)}, and this site's is "
-            f"{fingerprint(identity)}",
-            hint="ask the coordinator for the invitation that answers this site's request",
-        )
+    """Refuse what is whole, but another site's."""
+    hint = "ask the coordinator for the invitation that answers this site's request"
     if invitation.site != asked.site:
-        raise IntegrityError(
-            f"the invitation is for the site {invitation.site}, and this site asked as {asked.site}",
-            hint="ask the coordinator for the invitation that answers this site's request",
-        )
+        raise ConfigError(f"the invitation is for the site {invitation.site}, and this is {asked.site}", hint=hint)
+    if invitation.site_public != identity:
+        rule = f"the invitation is for the key {fingerprint(invitation.site_public)}"
+        raise ConfigError(f"{rule}, and this site's is {fingerprint(identity)}", hint=hint)
 
 
 def _refuse_change(pinned: Invitation, invitation: Invitation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from client.keys import site_identity
 from client.ledger.state import Balance, Quote
 from client.site_audit import open_audit
 from client.verdict import Verdict, judge
+from common.armour import block_kind, refuse_kind
 from common.errors import CloisterError, ConfigError, NotApprovedError, UsageError
 from common.privacy.accountant import epsilon
 from common.privacy.mechanism import mechanism_of
@@ -107,13 +109,15 @@ class Desk:
         """A plan by its file, which is then kept here, or as `find`.
 
         Raises:
-            ConfigError: When the file cannot be read.
+            ConfigError: When the file cannot be read, or is another document than a signed plan.
             IntegrityError: When it is no plan of the pinned coordinator.
         """
         path = Path(plan)
         if not path.is_file():
             return self.find(plan)
-        return keep_plan(self.home, open_audit(self.home), self.pinned, read_plan_file(path))
+        document = read_plan_file(path)
+        _refuse_others(document)
+        return keep_plan(self.home, open_audit(self.home), self.pinned, document)
 
     def _read(self, path: Path) -> SignedPlan:
         return checked_plan(read_plan_file(path), self.pinned)
@@ -141,6 +145,27 @@ def read_plan_file(path: Path) -> bytes:
             return stream.read(SIGNED_PLAN_LIMIT_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"the plan {path} cannot be read: {error.strerror}", hint="check the path") from None
+
+
+def _refuse_others(document: bytes) -> None:
+    """Tell a person who took the wrong file that it is one, rather than that it was changed on the way.
+
+    Raises:
+        ConfigError: When it is a draft, or a document of enrolment.
+    """
+    text = document.decode("utf-8", errors="replace")
+    if kind := block_kind(text):
+        raise refuse_kind(kind, "signed plan")
+    if _is_draft(text):
+        hint = "the coordinator signs it by `cloister-coordinator plan check --sign`, and sends you the signed plan"
+        raise ConfigError("this is a draft, and a signed plan is wanted", hint=hint)
+
+
+def _is_draft(text: str) -> bool:
+    try:
+        return bool(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return False
 
 
 def _is_prefix(text: str) -> bool:

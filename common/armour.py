@@ -17,6 +17,7 @@ TEXT_LIMIT = 64 * 1024
 """Characters of a block at most; a request has about 1,100, an invitation 2,200."""
 
 _LINE = 64
+_ARTICLES = {"join request": "a", "invitation": "an", "signed plan": "a"}
 
 
 def armour(name: str, body: bytes) -> str:
@@ -37,18 +38,31 @@ def unarmour(name: str, text: str) -> bytes:
         What mail does is undone: other line ends, other line lengths, spaces at the ends of lines, empty lines.
 
     Raises:
+        ConfigError: When it is whole, but a block of another kind, or several.
         IntegrityError: One sentence that names the broken rule.
     """
     if len(text) > TEXT_LIMIT:
         raise unreadable(name, f"has {len(text)} characters and may have {TEXT_LIMIT}")
     if not text.isascii():
         raise unreadable(name, "has characters other than ASCII")
-    lines = [line for line in (line.strip(" \t") for line in text.replace("\r\n", "\n").split("\n")) if line]
+    lines = _lines(text)
+    _refuse_others(name, lines)
     if not lines or lines[0] != _edge("BEGIN", name):
         raise unreadable(name, f"does not start with the line `{_edge('BEGIN', name)}`")
     if lines[-1] != _edge("END", name):
         raise unreadable(name, f"does not end with the line `{_edge('END', name)}`")
     return _decode(name, "".join(lines[1:-1]))
+
+
+def block_kind(text: str) -> str | None:
+    """Which of our documents a text begins as, such as `invitation`; None where it is no block of one."""
+    return next((kind for kind in _ARTICLES if _lines(text)[:1] == [_edge("BEGIN", kind)]), None)
+
+
+def refuse_kind(found: str, wanted: str) -> ConfigError:
+    """The error for a document that is whole, but handed in for one of another kind."""
+    what = f"this is {_ARTICLES.get(found, 'a')} {found}, and {_ARTICLES.get(wanted, 'a')} {wanted} is wanted"
+    return ConfigError(what, hint="check the path: is it the right file?")
 
 
 def read_armoured_file(path: Path) -> str:
@@ -73,6 +87,20 @@ def read_armoured_file(path: Path) -> str:
 def _without_waiting(path: str, flags: int) -> int:
     """Open a file; a named pipe to which nobody writes is empty, instead of holding the command for ever."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in (line.strip(" \t") for line in text.replace("\r\n", "\n").split("\n")) if line]
+
+
+def _refuse_others(name: str, lines: list[str]) -> None:
+    """Tell a person who took the wrong file that it is one, rather than that it was changed on the way."""
+    edges = {_edge("BEGIN", kind): kind for kind in (name, *_ARTICLES)}
+    blocks = [edges[line] for line in lines if line in edges]
+    if len(blocks) > 1:
+        raise ConfigError("the file holds more than one document", hint="hand in a file with the one that is wanted")
+    if blocks and blocks[0] != name and lines[0] == _edge("BEGIN", blocks[0]):
+        raise refuse_kind(blocks[0], name)
 
 
 def _edge(place: str, name: str) -> str:

@@ -131,15 +131,25 @@ def test_a_coordinator_in_the_middle_is_found_by_the_fingerprint(site, coordinat
 def test_an_invitation_for_somebody_else_is_refused(site, coordinator, invitation, tmp_path):
     other = make_site(tmp_path, "south")
     theirs = enrol(coordinator, make_request(other, Name("south"), NOW), NOW)
-    with pytest.raises(IntegrityError, match=f"is for the key {fingerprint(of(other))}"):
+    with pytest.raises(ConfigError, match="is for the site south, and this is north") as caught:
         accept(site, theirs, None, NOW)
+    assert caught.value.exit_code == 3
     assert not site.coordinator.exists()
+
+
+def test_an_invitation_for_another_key_is_refused(site, coordinator, invitation, tmp_path):
+    """As after a new `init` under the old name: nothing was damaged or edited."""
+    other = make_site(tmp_path / "anew", "north")
+    make_request(other, Name("north"), NOW)
+    with pytest.raises(ConfigError, match=f"is for the key {fingerprint(of(site))}"):
+        accept(other, invitation, None, NOW)
+    assert not other.coordinator.exists()
 
 
 def test_an_invitation_under_another_name_is_refused(site, coordinator):
     make_request(site, Name("north"), NOW)
     renamed = make_join_request("south", site_identity(site), node_key(site))
-    with pytest.raises(IntegrityError, match="is for the site south, and this site asked as north"):
+    with pytest.raises(ConfigError, match="is for the site south, and this is north"):
         accept(site, enrol(coordinator, write_join_request(renamed), NOW), None, NOW)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.armour import TEXT_LIMIT, armour, read_armoured_file, unarmour
+from common.armour import TEXT_LIMIT, armour, block_kind, read_armoured_file, unarmour
 from common.errors import ConfigError, IntegrityError
 
 BODY = bytes(range(100))
@@ -53,12 +53,10 @@ def test_what_mail_does_is_undone(mailed):
         (LAST, "does not start"),
         (TEXT[:-10], "does not end"),
         (TEXT[1:], "does not start"),
-        (TEXT + TEXT, "not base64"),
         (TEXT + "-----", "does not end"),
         ("Dear coordinator,\n" + TEXT, "does not start"),
         (TEXT + "Sent from my phone", "does not end"),
-        (TEXT.replace("JOIN REQUEST", "INVITATION"), "does not start"),
-        (armour("invitation", BODY), "does not start"),
+        (TEXT.replace("JOIN REQUEST", "NOTE"), "does not start"),
         (TEXT.replace("A", "А"), "other than ASCII"),  # noqa: RUF001 - a Cyrillic letter
         ("﻿" + TEXT, "other than ASCII"),
         (TEXT.replace("\n", "\n!", 2), "not base64"),
@@ -79,6 +77,29 @@ def test_anything_else_is_refused_in_one_sentence(text, rule):
     assert caught.value.message.startswith("the join request ")
     assert caught.value.message.isprintable()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (armour("invitation", BODY), "this is an invitation, and a join request is wanted"),
+        ("\r\n" + armour("invitation", BODY).replace("\n", " \r\n"), "this is an invitation"),
+        (TEXT + TEXT, "more than one document"),
+        (TEXT + armour("invitation", BODY), "more than one document"),
+    ],
+)
+def test_the_wrong_file_is_said_to_be_one_and_not_to_be_damaged(text, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        unarmour("join request", text)
+    assert caught.value.exit_code == 3
+    assert "on the way" not in caught.value.hint
+
+
+def test_a_block_tells_its_kind():
+    assert block_kind(TEXT) == "join request"
+    assert block_kind("\n" + armour("invitation", BODY)) == "invitation"
+    assert block_kind(armour("note", BODY)) is None
+    assert block_kind("") is None
 
 
 def test_a_file_is_read_as_text(tmp_path):

@@ -84,7 +84,7 @@ def test_documents_come_back_from_their_text():
 
 
 def test_one_is_not_the_other():
-    with pytest.raises(IntegrityError, match="does not start with"):
+    with pytest.raises(ConfigError, match="this is a join request, and an invitation is wanted"):
         read_invitation(write_join_request(REQUEST))
     with pytest.raises(IntegrityError, match=r"unknown field|lacks"):
         read_invitation(armour("invitation", unarmour("join request", write_join_request(REQUEST))))

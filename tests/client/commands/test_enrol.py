@@ -170,6 +170,15 @@ def test_a_malformed_invitation_is_one_sentence(play: Play, fault: str) -> None:
     assert "Traceback" not in ended.err
 
 
+def test_a_request_is_no_invitation(play: Play) -> None:
+    play.init()
+    path = play.folder / "north.request"
+    path.write_text(play("request").out)
+    ended = play("accept", path, "--fingerprint", play.fingerprint)
+    assert ended.code == 3
+    assert "this is a join request, and an invitation is wanted" in ended.err
+
+
 def test_an_invitation_that_is_not_there_is_exit_3(play: Play) -> None:
     play.init()
     play("request")

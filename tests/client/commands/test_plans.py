@@ -189,6 +189,23 @@ def test_a_malformed_plan_is_one_sentence(joined: Play, content: bytes) -> None:
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("invitation", "this is an invitation, and a signed plan is wanted"),
+        ('name = "study"\n\n[plan.privacy]\nnoise_multiplier = 1.2\n', "this is a draft, and a signed plan is wanted"),
+    ],
+)
+def test_another_file_is_not_called_damaged(joined: Play, content: str, told: str) -> None:
+    path = joined.folder / "wrong"
+    path.write_text((joined.folder / content).read_text() if content == "invitation" else content)
+    ended = joined("review", path)
+    assert ended.code == 3
+    assert told in ended.err
+    assert "on the way" not in ended.err
+    assert ("plan check --sign" in ended.err) == ("draft" in told)
+
+
 # --- approve ---
 
 
