@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from client.home import SiteHome
     from common.enrolment import Invitation
 
+_OPTIONS = {"name": "--name", "data.folder": "--data", "data.train": "--train", "data.dataset": "--dataset"}
+
 
 def init(
     name: Annotated[str, typer.Option("--name", help="This hospital's name in plans and rosters, such as north.")],
@@ -42,12 +44,12 @@ def init(
     from client.config import SiteConfig
     from client.initialise import initialise
     from client.site_template import site_toml
-    from common.config import parse_config
+    from common.typed_options import parse_typed
 
     site = chosen_home(home)
     folder = "." if data is None else str(data.absolute())
     text = site_toml(name, folder=folder, train=train or ("records.csv",), dataset=dataset)
-    parse_config(SiteConfig, tomllib.loads(text), "the command")
+    parse_typed(SiteConfig, tomllib.loads(text), _OPTIONS)
     if dry_run:
         print(text, end="")
         say(f"would make {site.path} with this site.toml, two keys, a ledger and an audit log")

@@ -12,10 +12,13 @@ from common.audit import AuditLog
 from common.audit_events import AdminCommand
 from common.command_line import findings_table, person, say, stdout
 from common.enrolment import fingerprint
+from common.errors import ConfigError, UsageError
 from common.identity import public_name
 from common.key_files import read_identity
 from common.moments import current_moment
+from common.typed_options import parse_typed
 from server.commands.options import DryRunOption, HomeOption, JsonOption, home_at, open_home, print_json, record
+from server.config import CoordinatorConfig
 from server.home import CoordinatorHome
 
 
@@ -46,11 +49,11 @@ def init(
     """
     from server.initialise import initialise
 
-    chosen = home_at(home)
+    chosen, reached = home_at(home), _typed(name, address)
     if dry_run:
-        say(f"would make a coordinator for {parse_address(address)} at {chosen.path}")
+        say(f"would make a coordinator for {reached} at {chosen.path}")
         return
-    config = initialise(chosen, name, address, begin=_begin_audit)
+    config = initialise(chosen, name, reached, begin=_begin_audit)
     mark = fingerprint(_public(chosen))
     if as_json:
         print_json({"home": str(chosen.path), "name": config.name, "address": config.address, "fingerprint": mark})
@@ -61,6 +64,16 @@ def init(
     out.print(f"fingerprint  {mark}", soft_wrap=True)
     for line in _next_steps(chosen, home is not None):
         out.print(line, markup=False, soft_wrap=True)
+
+
+def _typed(name: str, address: str) -> str:
+    """The address in the one spelling, once it and the name are known to be good."""
+    try:
+        reached = str(parse_address(address))
+    except ConfigError as error:
+        raise UsageError(f"--address: {error.message}", hint=error.hint) from None
+    parse_typed(CoordinatorConfig, {"name": name, "address": reached}, {"name": "--name", "address": "--address"})
+    return reached
 
 
 def _next_steps(home: CoordinatorHome, elsewhere: bool) -> tuple[str, ...]:

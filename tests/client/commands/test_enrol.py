@@ -52,7 +52,10 @@ def test_a_dry_run_of_init_prints_the_settings_and_makes_nothing(play: Play) -> 
 
 @pytest.mark.parametrize("name", ["", "coordinator", "a b", "../x"])
 def test_init_refuses_a_name_that_no_roster_takes(play: Play, name: str) -> None:
-    assert play("init", "--name", name).code == 3
+    ended = play("init", "--name", name)
+    assert ended.code == 2
+    assert ended.err.startswith("error: --name must ")
+    assert ended.err.endswith("hint: give another value for --name\n")
     assert not play.site.path.exists()
 
 

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from common.audit import verify_audit
 from common.enrolment import fingerprint
 from common.identity import public_name
@@ -35,9 +37,20 @@ def test_init_never_overwrites(cli, home):
     assert home.identity_key.read_bytes() == before
 
 
-def test_init_refuses_an_address_that_is_none_and_leaves_nothing(cli, tmp_path):
-    done = cli("init", "--name", "sepsis", "--address", "nowhere")
-    assert done.code == 3
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("name", "address", "told"),
+    [
+        ("sepsis", "127.0.0.1", "--address: the address '127.0.0.1' does not end with a port from 1 to 65535"),
+        ("we st", "127.0.0.1:9443", "--name must be made of letters, digits, dots, - and _, with a letter"),
+        ("sepsis", "127.0.0.1:9092", "`listen.superlink_port` must not be the gateway's port"),
+    ],
+)
+def test_init_refuses_what_was_mistyped_as_such_and_leaves_nothing(cli, tmp_path, name, address, told, more):
+    done = cli("init", "--name", name, "--address", address, *more)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {told}")
+    assert "configuration.md" not in done.err
     assert list(tmp_path.iterdir()) == []
 
 
