@@ -13,6 +13,7 @@ from common.audit_events import AdminCommand
 from common.command_line import findings_table, person, say, stdout
 from common.enrolment import fingerprint
 from common.errors import ConfigError, UsageError
+from common.findings import counted, times
 from common.identity import public_name
 from common.key_files import read_identity
 from common.moments import current_moment
@@ -20,6 +21,9 @@ from common.typed_options import parse_typed
 from server.commands.options import DryRunOption, HomeOption, JsonOption, home_at, open_home, print_json, record
 from server.config import CoordinatorConfig
 from server.home import CoordinatorHome
+
+_SHOWN_DIGITS = 24
+"""Of a hash's 64: enough that nobody makes another line with them."""
 
 
 def init(
@@ -127,14 +131,16 @@ def verify(home: HomeOption = None, as_json: JsonOption = False) -> None:
         )
         return
     first, last = report.entries[0].time, report.entries[-1].time
-    out = stdout()
-    out.print(f"the audit log holds: {len(report.entries)} lines, from {first} to {last}", soft_wrap=True)
+    out, lines = stdout(), counted(len(report.entries), "line")
+    out.print(f"the audit log holds: {lines}, from {first} to {last}", soft_wrap=True)
+    head = f"the last is number {report.head.number}, hash {report.head.hash[:_SHOWN_DIGITS]}…"
+    out.print(f"{head}; note both elsewhere: they show later that nothing was taken away", soft_wrap=True)
     for kind, count in sorted(report.counts.items()):
         out.print(f"  {count:6d}  {kind}")
     if report.torn_bytes or report.anchor_behind:
         out.print("a crash left its last line unfinished; the next command that writes mends that")
     if report.steps_back:
-        out.print(f"the clock was moved back {report.steps_back} times", soft_wrap=True)
+        out.print(f"the clock was moved back {times(report.steps_back)}", soft_wrap=True)
 
 
 def _begin_audit(home: CoordinatorHome) -> None:

@@ -90,6 +90,16 @@ def test_verify_counts_what_is_in_the_log(cli, home):
     assert json.loads(cli("verify", "--json").out)["events"] == {"admin-command": 2}
 
 
+def test_verify_tells_the_last_lines_number_and_hash_to_be_noted_elsewhere(cli, home):
+    one = cli("verify")
+    assert "the audit log holds: 1 line, from " in one.out
+    cli("renew")
+    last = json.loads(home.audit.read_text().splitlines()[-1])
+    told = json.loads(cli("verify", "--json").out)
+    assert told["head"] == {"number": 2, "hash": last["hash"]}
+    assert f"\nthe last is number 2, hash {last['hash'][:24]}…; note both elsewhere" in cli("verify").out
+
+
 def test_verify_finds_an_edited_line(cli, home):
     home.audit.write_bytes(home.audit.read_bytes().replace(b'"init"', b'"knit"'))
     done = cli("verify")
