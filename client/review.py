@@ -24,7 +24,11 @@ from common.privacy.accountant import epsilon
 from common.privacy.mechanism import mechanism_of
 from common.signed_plan import SIGNED_PLAN_LIMIT_BYTES, SignedPlan
 
+DIGITS = 64
+"""Of a plan's digest."""
+
 _SHORTEST_PREFIX = 4
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -97,23 +101,27 @@ class Desk:
             NotApprovedError: When there is none.
             UsageError: When it is no beginning of a digest, or of several.
         """
-        found = sorted(self.home.plans.glob(f"{digest}*.json")) if _is_prefix(digest) else []
+        found = sorted(self.home.plans.glob(f"{digest}*.json")) if is_prefix(digest) else []
         if len(found) > 1:
             raise UsageError(f"{len(found)} plans have digests that begin with {digest}", hint="give more of it")
         if not found:
             hint = "`cloister-site plans` lists those that are here; `cloister-site review FILE` brings one in"
-            raise NotApprovedError(f"no plan here has a digest that begins with {digest[:64]!r}", hint=hint)
+            which = "this digest" if len(digest) == DIGITS else f"a digest that begins with {digest[:DIGITS]!r}"
+            raise NotApprovedError(f"no plan here has {which}", hint=hint)
         return self._read(found[0])
 
     def take_in(self, plan: str) -> SignedPlan:
         """A plan by its file, which is then kept here, or as `find`.
 
         Raises:
-            ConfigError: When the file cannot be read, or is another document than a signed plan.
+            ConfigError: When there is none, it cannot be read, or it is another document than a signed plan.
             IntegrityError: When it is no plan of the pinned coordinator.
         """
         path = Path(plan)
         if not path.is_file():
+            if not is_prefix(plan):
+                hint = "check the path; `cloister-site plans` lists the plans that are here, with their digests"
+                raise ConfigError(f"there is no file {plan[:_SHOWN]!r}, and no digest begins so", hint=hint)
             return self.find(plan)
         document = read_plan_file(path)
         _refuse_others(document)
@@ -168,8 +176,9 @@ def _is_draft(text: str) -> bool:
         return False
 
 
-def _is_prefix(text: str) -> bool:
-    return _SHORTEST_PREFIX <= len(text) <= 64 and not set(text) - set("0123456789abcdef")
+def is_prefix(text: str) -> bool:
+    """Whether a text may be the beginning of a digest."""
+    return _SHORTEST_PREFIX <= len(text) <= DIGITS and not set(text) - set("0123456789abcdef")
 
 
 def _epsilon(signed: SignedPlan) -> float | None:

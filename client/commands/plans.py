@@ -15,8 +15,6 @@ from common.errors import NotApprovedError, RefusedError, UsageError
 if TYPE_CHECKING:
     from client.data_check import Fit
 
-_DIGITS = 64
-
 PlanArgument = Annotated[
     str,
     typer.Argument(metavar="PLAN", help="A signed plan's file, or the beginning of its digest.", show_default=False),
@@ -71,9 +69,7 @@ def approve(
     from common.audit_events import Approved
 
     site, by = existing_home(home), person()
-    if len(digest) != _DIGITS:
-        hint = "`cloister-site review` shows it; a part of it could be that of another plan, too"
-        raise UsageError(f"an approval takes all {_DIGITS} digits of a digest, not {len(digest)}", hint=hint)
+    _refuse_part(digest)
     desk = open_desk(site)
     reviewed = desk.review(desk.find(digest))
     _refuse_unfit(reviewed.verdict.reasons, over_budget=reviewed.verdict.over_budget)
@@ -142,6 +138,22 @@ def plans(home: HomeOption = None, as_json: JsonOption = False) -> None:
         until = f"{signed.valid_until:%Y-%m-%d}"
         table.add_row(signed.plan.name, signed.digest[:12], state_in_words(one), rounds, until)
     stdout().print(table)
+
+
+def _refuse_part(digest: str) -> None:
+    """Refuse what is no whole digest.
+
+    Raises:
+        UsageError: It says whether that is a part of one, or something else, such as a file.
+    """
+    from client.review import DIGITS, is_prefix
+
+    if not is_prefix(digest):
+        hint = f"an approval takes all {DIGITS} digits: `cloister-site review FILE` shows them"
+        raise UsageError(f"{digest[:DIGITS]!r} is no digest of a plan", hint=hint)
+    if len(digest) != DIGITS:
+        hint = "`cloister-site review` shows it; a part of it could be that of another plan, too"
+        raise UsageError(f"an approval takes all {DIGITS} digits of a digest, not {len(digest)}", hint=hint)
 
 
 def _ask_about(name: str, fit: Fit) -> None:

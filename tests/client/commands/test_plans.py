@@ -228,6 +228,21 @@ def test_a_plan_that_nobody_has_seen_here_cannot_be_approved(joined: Play) -> No
     assert read_approval(joined.site, signed.digest) is None
 
 
+def test_what_is_not_here_is_said_to_be_neither_file_nor_digest(joined: Play) -> None:
+    signed, path = joined.sign()
+    joined("review", path)
+    ended = joined("review", "nosuch.plan")
+    assert (ended.code, "there is no file 'nosuch.plan', and no digest begins so" in ended.err) == (3, True)
+    ended = joined("approve", path.name)
+    assert (ended.code, f"'{path.name}' is no digest of a plan" in ended.err) == (2, True)
+    assert "cloister-site review" in ended.err
+    mistyped = signed.digest[:-1] + ("0" if signed.digest[-1] != "0" else "1")
+    ended = joined("approve", mistyped)
+    assert (ended.code, "no plan here has this digest" in ended.err) == (12, True)
+    ended = joined("review", mistyped[-6:])
+    assert (ended.code, f"a digest that begins with '{mistyped[-6:]}'" in ended.err) == (12, True)
+
+
 def test_approve_takes_the_whole_digest_only(joined: Play) -> None:
     signed, path = joined.sign()
     joined("review", path)
