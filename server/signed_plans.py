@@ -89,6 +89,11 @@ def plan_called(home: CoordinatorHome, text: str) -> SignedPlan:
     """
     path = Path(text)
     if not path.is_file():
+        if not _BEGINNING.fullmatch(text):
+            raise UsageError(
+                f"there is no file {text[:64]!r}, and no signed plan has a digest that begins so",
+                hint="`cloister-coordinator plan list` shows the plans; `plan check PLAN.toml --sign` makes one",
+            )
         return find_signed_plan(home, text)
     if path.suffix == ".toml":
         hint = f"`cloister-coordinator plan check {text} --sign` signs it, and writes the file to run"

@@ -133,8 +133,8 @@ def verify(home: HomeOption = None, as_json: JsonOption = False) -> None:
     first, last = report.entries[0].time, report.entries[-1].time
     out, lines = stdout(), counted(len(report.entries), "line")
     out.print(f"the audit log holds: {lines}, from {first} to {last}", soft_wrap=True)
-    head = f"the last is number {report.head.number}, hash {report.head.hash[:_SHOWN_DIGITS]}…"
-    out.print(f"{head}; note both elsewhere: they show later that nothing was taken away", soft_wrap=True)
+    last_line = f"the last is number {report.head.number}, hash {report.head.hash[:_SHOWN_DIGITS]}…"
+    out.print(f"{last_line}; note both elsewhere: they show later that nothing was taken away", soft_wrap=True)
     for kind, count in sorted(report.counts.items()):
         out.print(f"  {count:6d}  {kind}")
     if report.torn_bytes or report.anchor_behind:

@@ -121,3 +121,11 @@ def test_a_draft_is_told_from_a_signed_plan(home, tmp_path):
         plan_called(home, str(draft))
     assert "plan check" in caught.value.hint
     assert "--sign" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["reactions.plan", "plans/3f2a.json", "", "3F2A", "f" * 65])
+def test_what_is_no_digest_is_told_as_a_file_that_is_not_there(home, text):
+    with pytest.raises(UsageError) as caught:
+        plan_called(home, text)
+    told = f"there is no file {text[:64]!r}, and no signed plan has a digest that begins so"
+    assert (caught.value.message, "plan list" in caught.value.hint) == (told, True)
