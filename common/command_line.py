@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.entry import INTERRUPTED
 from common.errors import CloisterError, ConfigError
 from common.findings import Finding
 from common.version_option import top_level
@@ -109,9 +110,10 @@ def command_app(words: str) -> typer.Typer:
 
 
 def outer_door(command: Callable[[], object]) -> None:
-    """Run a command; every error leaves as one sentence and an exit code.
+    """Run a command; every error leaves as one sentence and an exit code, and the terminal as it was.
 
     Edge cases:
+        An interrupt leaves with 130, and without a traceback.
         Of an unexpected error only the kind is shown: its own words may quote data. CLOISTER_DEBUG=1 lets it pass
         whole.
 
@@ -125,10 +127,14 @@ def outer_door(command: Callable[[], object]) -> None:
         _spoken(command)
     except CloisterError as error:
         raise _left(error) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         if os.environ.get("CLOISTER_DEBUG") == "1":
             raise
         raise _left(_in_a_sentence(error)) from None
+    finally:
+        stderr().show_cursor()  # a line of progress that an interrupt met as it began leaves it hidden
 
 
 def _spoken(command: Callable[[], object]) -> None:

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import typer.main
 from client.cli import app
 from tests.site_commands import Play, command
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = typer.main.get_command(app).commands
 NAMES = (
     "init request accept data doctor review approve withdraw plans start stop pause resume "
@@ -33,11 +31,6 @@ def test_the_page_of_help_names_every_command_and_exit_code() -> None:
     text = command("--help").out
     assert all(f" {name} " in text for name in NAMES)
     assert all(f"{code} " in text for code in (0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 75))
-
-
-def test_the_script_is_declared() -> None:
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["cloister-site"] == "client.cli:main"
 
 
 @pytest.mark.parametrize("words", [("--help",), ("status", "--home")])

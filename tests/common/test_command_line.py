@@ -113,6 +113,18 @@ def test_a_command_that_does_well_returns():
     structlog.reset_defaults()
 
 
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt(), 130), (ConfigError("x"), 3), (SystemExit(0), 0)])
+def test_every_way_out_shows_the_cursor_of_a_terminal_again(door, monkeypatch, raised, code):
+    stream = io.StringIO()
+    monkeypatch.setattr("common.command_line.stderr", lambda: Console(file=stream, force_terminal=True, width=80))
+    assert door(raised) == (code, "")
+    assert stream.getvalue().endswith("\x1b[?25h")
+
+
+def test_in_a_pipe_there_is_no_cursor_to_show(door):
+    assert door(KeyboardInterrupt()) == (130, "")
+
+
 @pytest.mark.parametrize(
     ("account", "kept"),
     [("mkeller", "mkeller"), ("HOSPITAL\\m:k", "HOSPITALmk"), ("\n", "unknown"), ("a" * 99, "a" * 64)],
