@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from client.config import SiteConfig
 from client.home import SiteHome
 from client.keys import create_keys
+from common.errors import ConfigError
 from common.files import write_new_durably
 from common.private_files import PRIVATE_FILE
 
@@ -21,7 +23,27 @@ def initialise(home: SiteHome, config_text: str, begin: Callable[[SiteHome], Non
     Raises:
         ConfigError: When something is there already: nothing is ever overwritten.
     """
+    if home.config.exists():
+        raise ConfigError(
+            f"the folder {home.path} is not empty: it is a site's home, and a home is never made over another",
+            hint=f"to change its settings, edit {home.config}; for another site choose another place by `--home`",
+        )
     home.create(lambda draft: _fill(draft, config_text, begin))
+
+
+def missing_records(home: SiteHome, config: SiteConfig) -> tuple[str, ...]:
+    """What the settings name and is not there yet, one sentence each, with the mend; it may come later.
+
+    Args:
+        home: Where the settings will be: relative paths in them begin there.
+        config: The settings.
+    """
+    folder = home.path / config.data.folder
+    if not folder.is_dir():
+        return (f"the folder {folder} is not there: make it, or edit `data.folder` in {home.config}",)
+    files = (folder / name for name in config.data.train)
+    mend = f"put it there, or edit `data.train` in {home.config}"
+    return tuple(f"the file {file} is not there: {mend}" for file in files if not file.is_file())
 
 
 def _fill(home: SiteHome, config_text: str, begin: Callable[[SiteHome], None] | None) -> None:

@@ -37,27 +37,29 @@ def init(
 ) -> None:
     """Make this hospital's folder: keys, settings with every limit explained, an empty ledger, an audit log.
 
-    Nothing is overwritten, and nothing is sent.
+    Nothing is overwritten, and nothing is sent. Records that are not there yet are a warning.
 
     Example: `cloister-site init --name north --data /home/someone/records --train 2026.parquet`
     """
     from client.config import SiteConfig
-    from client.initialise import initialise
+    from client.initialise import initialise, missing_records
     from client.site_template import site_toml
     from common.typed_options import parse_typed
 
     site = chosen_home(home)
     folder = "." if data is None else str(data.absolute())
     text = site_toml(name, folder=folder, train=train or ("records.csv",), dataset=dataset)
-    parse_typed(SiteConfig, tomllib.loads(text), _OPTIONS)
+    config = parse_typed(SiteConfig, tomllib.loads(text), _OPTIONS)
+    missing = missing_records(site, config) if data is not None or train else ()
+    warnings = [f"warn  {sentence}" for sentence in missing]
     if dry_run:
         print(text, end="")
-        say(f"would make {site.path} with this site.toml, two keys, a ledger and an audit log")
+        say(*warnings, f"would make {site.path} with this site.toml, two keys, a ledger and an audit log")
         return
     from client.books import begin_books
 
     initialise(site, text, lambda draft: begin_books(draft, person()))
-    say(f"site {name} is made: {site.path}", "", "next:", *_next_steps(site, has_data=data is not None))
+    say(f"site {name} is made: {site.path}", *warnings, "", "next:", *_next_steps(site, has_data=data is not None))
 
 
 def request(home: HomeOption = None) -> None:

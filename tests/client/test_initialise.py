@@ -1,7 +1,8 @@
 import pytest
 
+from client.config import SiteConfig
 from client.home import SiteHome
-from client.initialise import initialise
+from client.initialise import initialise, missing_records
 from client.keys import node_key, site_identity
 from common.errors import ConfigError
 from common.identity import public_name
@@ -23,6 +24,27 @@ def test_a_second_time_changes_nothing(tmp_path):
     home = SiteHome(tmp_path / "site")
     initialise(home, "first")
     before = public_name(site_identity(home))
-    with pytest.raises(ConfigError, match="is not empty"):
+    with pytest.raises(ConfigError, match="is not empty") as refused:
         initialise(home, "second")
+    assert f"edit {home.config}" in refused.value.hint
     assert (public_name(site_identity(home)), home.config.read_text()) == (before, "first")
+
+
+def test_what_is_no_home_is_no_home_to_edit(tmp_path):
+    (tmp_path / "other").touch()
+    with pytest.raises(ConfigError, match="is not empty") as refused:
+        initialise(SiteHome(tmp_path), "first")
+    assert "edit" not in refused.value.hint
+
+
+def test_records_that_are_missing_are_named_with_the_setting(tmp_path):
+    home = SiteHome(tmp_path / "site")
+    config = SiteConfig.model_validate({"name": "north", "data": {"folder": "rows", "train": ["a.csv", "b.csv"]}})
+    (folder,) = missing_records(home, config)
+    assert f"the folder {home.path / 'rows'} is not there" in folder
+    (home.path / "rows").mkdir(parents=True)
+    (home.path / "rows" / "b.csv").touch()
+    (file,) = missing_records(home, config)
+    assert f"the file {home.path / 'rows' / 'a.csv'} is not there" in file
+    (home.path / "rows" / "a.csv").touch()
+    assert missing_records(home, config) == ()

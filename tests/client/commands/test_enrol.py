@@ -40,7 +40,27 @@ def test_init_never_touches_what_is_there(play: Play) -> None:
     ended = play.init()
     assert ended.code == 3
     assert "never made over another" in ended.err
+    assert f"edit {play.site.config}" in " ".join(ended.err.split())
     assert play.site.identity_key.read_bytes() == before
+
+
+def test_init_warns_of_records_that_are_not_there_yet(play: Play) -> None:
+    rows = play.folder / "rows"
+    ended = play.init("--data", str(rows), "--train", "east.csv", "--dry-run")
+    assert ended.code == 0
+    assert f"warn  the folder {rows} is not there: make it, or edit `data.folder`" in ended.err
+    rows.mkdir()
+    (rows / "north.csv").touch()
+    ended = play.init("--data", str(rows), "--train", "east.csv", "--train", "north.csv")
+    assert ended.code == 0
+    warnings = [line for line in ended.err.splitlines() if line.startswith("warn")]
+    assert len(warnings) == 1
+    assert f"the file {rows / 'east.csv'} is not there" in warnings[0]
+    assert f"`data.train` in {play.site.config}" in warnings[0]
+
+
+def test_init_says_nothing_of_records_that_nobody_named(play: Play) -> None:
+    assert "warn" not in play.init().err
 
 
 def test_a_dry_run_of_init_prints_the_settings_and_makes_nothing(play: Play) -> None:
