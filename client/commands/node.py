@@ -21,7 +21,8 @@ def start(
             "--wait",
             metavar="SECONDS",
             min=0.0,
-            help="Give up (exit 4) when the coordinator cannot be reached for so long at the start; left out: never.",
+            help="Give up (exit 4) when the coordinator cannot be reached for so long at the start; left out: never. "
+            "A paused site waits for `resume` first, for as long as that takes.",
             show_default=False,
         ),
     ] = None,

@@ -160,6 +160,16 @@ def test_a_coordinator_that_is_not_reached_is_exit_4(joined: Play, start) -> Non
     assert "hint: wait\n" in err
 
 
+def test_a_paused_site_waits_for_good_whatever_wait_says(joined: Play, start) -> None:
+    joined("pause")
+    process = start("away", "--wait", "0.1")
+    until(joined, "paused")
+    time.sleep(0.5)
+    assert process.poll() is None
+    assert joined("stop").code == 0
+    assert "A paused site waits" in " ".join(joined("start", "--help").out.replace("│", " ").split())
+
+
 def test_without_wait_it_keeps_trying(joined: Play, start) -> None:
     process = start("away")
     until(joined, "connecting")
