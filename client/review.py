@@ -164,12 +164,12 @@ def _refuse_others(document: bytes) -> None:
     text = document.decode("utf-8", errors="replace")
     if kind := block_kind(text):
         raise refuse_kind(kind, "signed plan")
-    if _is_draft(text):
-        hint = "the coordinator signs it by `cloister-coordinator plan check --sign`, and sends you the signed plan"
-        raise ConfigError("this is a draft, and a signed plan is wanted", hint=hint)
+    if _is_toml(text):
+        hint = "a draft: the coordinator signs it by `cloister-coordinator plan check --sign`, and sends the result"
+        raise ConfigError("this is a draft of a plan, or another TOML file, and a signed plan is wanted", hint=hint)
 
 
-def _is_draft(text: str) -> bool:
+def _is_toml(text: str) -> bool:
     try:
         return bool(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError):

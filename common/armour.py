@@ -18,6 +18,8 @@ TEXT_LIMIT = 64 * 1024
 
 _LINE = 64
 _ARTICLES = {"join request": "a", "invitation": "an", "signed plan": "a"}
+_PLAN_BEGINS = '{"coordinator":'
+"""A signed plan is no block, but JSON; its first field in the one spelling."""
 
 
 def armour(name: str, body: bytes) -> str:
@@ -99,6 +101,8 @@ def _refuse_others(name: str, lines: list[str]) -> None:
     blocks = [edges[line] for line in lines if line in edges]
     if len(blocks) > 1:
         raise ConfigError("the file holds more than one document", hint="hand in a file with the one that is wanted")
+    if lines and lines[0].startswith(_PLAN_BEGINS):
+        raise refuse_kind("signed plan", name)
     if blocks and blocks[0] != name and lines[0] == _edge("BEGIN", blocks[0]):
         raise refuse_kind(blocks[0], name)
 

@@ -202,6 +202,13 @@ def test_a_request_is_no_invitation(play: Play) -> None:
     assert "this is a join request, and an invitation is wanted" in ended.err
 
 
+def test_a_plan_is_no_invitation(joined: Play) -> None:
+    _, path = joined.sign()
+    ended = joined("accept", path, "--fingerprint", joined.fingerprint)
+    assert ended.code == 3
+    assert "this is a signed plan, and an invitation is wanted" in ended.err
+
+
 def test_an_invitation_that_is_not_there_is_exit_3(play: Play) -> None:
     play.init()
     play("request")

@@ -193,7 +193,10 @@ def test_a_malformed_plan_is_one_sentence(joined: Play, content: bytes) -> None:
     ("content", "told"),
     [
         ("invitation", "this is an invitation, and a signed plan is wanted"),
-        ('name = "study"\n\n[plan.privacy]\nnoise_multiplier = 1.2\n', "this is a draft, and a signed plan is wanted"),
+        (
+            'name = "study"\n\n[plan.privacy]\nnoise_multiplier = 1.2\n',
+            "this is a draft of a plan, or another TOML file, and a signed plan is wanted",
+        ),
     ],
 )
 def test_another_file_is_not_called_damaged(joined: Play, content: str, told: str) -> None:
