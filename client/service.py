@@ -19,6 +19,8 @@ _log = structlog.get_logger()
 
 _GROWTH = 1.6
 _FIRST_RECONNECT_SECONDS = 0.2
+_SILENT_SECONDS = 300.0
+"""A coordinator may be away for a night: the same reason is logged so often at most."""
 
 
 class Delivery(Protocol):
@@ -75,8 +77,9 @@ def serve(
 
     Guarantees:
         Only outbound calls, to one port. Polls quickly after a message and ever more slowly without one. When the
-        coordinator is away it tries again, with growing pauses, for as long as it takes, and warns once. The pauses
-        shrink again only when a call for messages was answered, not when a connection merely came about.
+        coordinator is away it tries again, with growing pauses, for as long as it takes; it warns once, and again where
+        the reason changes, and says every five minutes that it still tries. The pauses shrink again only when a call
+        for messages was answered, not when a connection merely came about; only then it is called connected.
 
     Edge cases:
         A coordinator that shows another certificate, or does not know this node, ends the first attempt with an error;
@@ -131,20 +134,28 @@ class _Visit:
     connected_before: bool = False
     _tries: int = 0
     _pause: float = field(default=_FIRST_RECONNECT_SECONDS)
+    _heard: bool = False
+    _told: str = ""
+    _told_at: float = 0.0
 
     def pay(self, link: Link) -> None:
         """Connect, and answer message after message; ends by an exception only."""
         link.connect()
         self.connected_before = True
-        _log.info("connected")
         with _heartbeats(link, self.heartbeat_seconds) as pulse:
             self._answer_all(link, pulse)
 
     def lost(self, error: TransportError) -> None:
-        """Show why there is no connection; a warning for the first try of several."""
+        """Show why there is no connection; log what is new about that, and seldom that there is nothing new."""
         self.board.show("connecting", f"{error.message}; trying again")
-        say = _log.info if self._tries else _log.warning
-        say("connection lost", reason=error.message, hint=error.hint, next_try_seconds=round(self._pause, 1))
+        self._heard = False
+        if error.message != self._told:
+            _log.warning("connection lost", reason=error.message, hint=error.hint)
+        elif time.monotonic() - self._told_at >= _SILENT_SECONDS:
+            _log.info("still no connection", reason=error.message, tries=self._tries + 1)
+        else:
+            return
+        self._told, self._told_at = error.message, time.monotonic()
 
     def next_pause(self) -> float:
         """Seconds to the next try; they grow."""
@@ -159,7 +170,7 @@ class _Visit:
         self.board.show("waiting", "connected")
         while True:
             delivery = _receive(link)
-            self._tries, self._pause = 0, _FIRST_RECONNECT_SECONDS
+            self._answered()
             if delivery is not None:
                 self._answer(link, delivery)
                 # The coordinator has yet to hear the answer: a look at once would find nothing, and cost it time.
@@ -169,6 +180,13 @@ class _Visit:
             pulse.check()
             time.sleep(pause)
             pause = min(pause * _GROWTH, most)
+
+    def _answered(self) -> None:
+        """A call for messages was answered: whatever was wrong is over."""
+        if not self._heard:
+            _log.info("connected")
+        self._heard, self._told = True, ""
+        self._tries, self._pause = 0, _FIRST_RECONNECT_SECONDS
 
     def _answer(self, link: Link, delivery: Delivery) -> None:
         try:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from common.errors import AccessError, ConfigError, TransportError
 from common.flower import MEDIA_TYPE, version_headers
+from common.unreached import why_unreached
 
 _ROOM = 1 << 20
 _ERROR_BYTES = 1 << 16
@@ -213,7 +214,7 @@ class Channel:
             fault, hint = next((fault, hint) for mark, fault, hint in _CERTIFICATE_FAULTS if mark in reason)
             return AccessError(f"{self._address} shows a certificate that {fault}", hint=hint)
         return TransportError(
-            f"{self._address} cannot be reached ({type(error).__name__})",
+            f"{self._address} cannot be reached: {why_unreached(error)}",
             hint="check that it is running, the address, and any proxy or firewall between",
         )
 

@@ -27,6 +27,7 @@ from common.address import parse_address
 from common.errors import AccessError, ConfigError, TransportError
 from common.findings import Finding
 from common.processes import can_be_seen, family_of, listeners_of
+from common.unreached import why_unreached
 
 REFUSED_CALL = "/v1/control/list-runs"
 """A call of the SuperLink's inner API; the gateway refuses it, and it would change nothing."""
@@ -215,7 +216,7 @@ def _unreached(address: str, error: httpx.HTTPError) -> TransportError:
     reason = str(error)
     if "CERTIFICATE_VERIFY_FAILED" not in reason:
         hint = "check that it is running, the address, and any proxy or firewall between"
-        return TransportError(f"{address} cannot be reached ({type(error).__name__})", hint=hint)
+        return TransportError(f"{address} cannot be reached: {why_unreached(error)}", hint=hint)
     if "mismatch" in reason:
         rule, hint = "is for another address", "ask the coordinator for a new invitation"
     elif "expired" in reason or "not yet valid" in reason:

@@ -132,13 +132,35 @@ def test_a_lost_connection_is_made_anew(run, naps, error):
     assert naps == [0.1, 0.2, 0.1]
 
 
+def told(script):
+    """Level and event of each line about the connection."""
+    events = {"connection lost", "still no connection", "connected"}
+    return [(entry["log_level"], entry["event"]) for entry in script.logs if entry["event"] in events]
+
+
+LOST, CONNECTED = ("warning", "connection lost"), ("info", "connected")
+
+
 def test_pauses_between_tries_grow_to_the_limit_and_one_warning_is_given(run, naps):
-    script = Script(connects=[AWAY] * 8)
+    script = Script(connects=[AWAY] * 8, receives=[None])
     run(script)
-    assert naps == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
-    assert [entry["log_level"] for entry in script.logs if entry["event"] == "connection lost"] == ["warning"] + 7 * [
-        "info"
-    ]
+    assert naps[:8] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert told(script) == [LOST, CONNECTED]
+
+
+def test_a_reason_that_changes_is_a_warning_and_one_that_stays_is_a_line_in_five_minutes(run):
+    script = Script(connects=[AWAY, AWAY, TransportError("another reason"), AWAY, AWAY])
+    run(script)
+    assert told(script) == [LOST] * 3
+    script = Script(connects=[AWAY] * 130)  # 6.2 s, and then every 5 s
+    run(script)
+    assert told(script) == [LOST, ("info", "still no connection"), ("info", "still no connection")]
+
+
+def test_a_coordinator_that_lets_in_and_answers_nothing_is_not_called_connected(run):
+    script = Script(receives=[AWAY] * 6)
+    run(script)
+    assert told(script) == [LOST]
 
 
 def test_a_coordinator_that_lets_in_and_answers_nothing_is_tried_ever_more_slowly(run, naps):
@@ -150,8 +172,7 @@ def test_pauses_between_tries_begin_anew_once_a_call_was_answered(run, naps):
     script = Script(receives=[AWAY, AWAY, None, AWAY, AWAY])
     run(script)
     assert naps == [0.2, 0.4, 0.1, 0.2, 0.4]
-    levels = [entry["log_level"] for entry in script.logs if entry["event"] == "connection lost"]
-    assert levels == ["warning", "info", "warning", "info"]
+    assert told(script) == [LOST, CONNECTED, LOST]
 
 
 def test_while_there_is_no_connection_the_status_says_so(run, tmp_path):

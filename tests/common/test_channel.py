@@ -194,7 +194,7 @@ def test_silence_ends_with_the_wait(call):
 
     started = time.monotonic()
     _, error = call(silent, timeout_seconds=0.2)
-    assert "ReadTimeout" in error.message
+    assert error.message.endswith("cannot be reached: there was no answer in time")
     assert time.monotonic() - started < 0.9
 
 
@@ -252,7 +252,10 @@ def test_nobody_there_is_one_sentence(call):
     channel = Channel("127.0.0.1:9", call(whole(GOOD))[0].authority, "SuperNode", proxy="")
     error = ask(channel)
     channel.close()
-    assert (type(error), error.message) == (TransportError, "127.0.0.1:9 cannot be reached (ConnectError)")
+    assert (type(error), error.message) == (
+        TransportError,
+        "127.0.0.1:9 cannot be reached: the connection was refused",
+    )
 
 
 # --- proxies ---------------------------------------------------------------------------------------------------------
