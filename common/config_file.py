@@ -22,9 +22,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(
-            f"config file {path} does not exist", hint="check the path, or copy one of the scenarios"
-        ) from None
+        raise ConfigError(f"config file {path} does not exist", hint="check its path") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a config file", hint="name the TOML file in it") from None
     except (OSError, UnicodeDecodeError) as error:

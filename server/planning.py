@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from common.config import parse_config
 from common.errors import ConfigError, Problem
-from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms
+from common.findings import counted
+from common.plan import BaseIdentity, Plan, PlanDraft, PrivacyTerms, SecureAggregationConfig
 from common.privacy.calibrate import noise_for
 from common.privacy.mechanism import mechanism_of
 from common.secagg.parameters import FEWEST_SITES
@@ -42,17 +43,22 @@ def finish_plan(draft: PlanDraft, sites: int, base: BaseIdentity, roster: Mappin
 def _check_sites(draft: PlanDraft, sites: int) -> None:
     """Say in a draft's own words what secure aggregation misses, before anything is calibrated for it."""
     terms = draft.secure_aggregation
-    colluders = terms.tolerated_colluders
     faults = terms.parameters(sites).problems()
-    if sites < FEWEST_SITES:
-        hint = 'use more hospitals, or plan.mode = "per-site" with plan.secure_aggregation.masked = false'
-    else:
-        most = max(0, -(-(sites - colluders) // 2) - 1)
-        hint = f"with {sites} hospitals and {colluders} colluders, tolerated_dropouts may be at most {most}"
-        hint += "; leave threshold out" if terms.threshold is not None else ""
     if faults:
-        problems = tuple(Problem("plan.secure_aggregation", fault, hint=hint) for fault in faults)
-        raise ConfigError(f"the plan does not fit {sites} hospitals", problems, hint)
+        rule, hint = "; ".join(faults), _fitting(terms, sites)
+        problem = Problem("secure_aggregation", rule, hint=hint)
+        raise ConfigError(f"the plan does not fit {counted(sites, 'hospital')}", (problem,))
+
+
+def _fitting(terms: SecureAggregationConfig, sites: int) -> str:
+    """What would fit so many sites."""
+    if sites < FEWEST_SITES:
+        return 'use more hospitals, or mode = "per-site" with secure_aggregation.masked = false'
+    colluders = terms.tolerated_colluders
+    most = max(0, -(-(sites - colluders) // 2) - 1)
+    hospitals, disloyal = counted(sites, "hospital"), counted(colluders, "colluder")
+    hint = f"with {hospitals} and {disloyal}, tolerated_dropouts may be at most {most}"
+    return f"{hint}; leave threshold out" if terms.threshold is not None else hint
 
 
 def _calibrated(draft: PlanDraft, sites: int, target: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.columns import DataColumns
 from common.errors import DataError
-from common.findings import Finding
+from common.findings import Finding, counted
 from common.plan import Plan
 from common.records.records import Records
 from common.records.sources import read_records
@@ -49,7 +49,7 @@ def check_public_data(plan: Plan, config: PublicDataConfig) -> Iterator[Finding]
     unfit = [*_unfit(plan, config, files), *_unfit(plan, config, tests)]
     yield from unfit
     if (files or tests) and not unfit:
-        sentence = f"{len(files)} file(s) to judge rounds by, {len(tests)} to measure the result on"
+        sentence = f"{counted(len(files), 'file')} to judge rounds by, {len(tests)} to measure the result on"
         yield Finding("pass", _SUBJECT, sentence)
 
 

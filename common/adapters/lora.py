@@ -60,8 +60,8 @@ def missing_targets(encoder: nn.Module, adapter: AdapterConfig) -> tuple[Problem
     }
     return tuple(
         Problem(
-            f"adapter.targets: {target}",
-            "is not a linear module of the base",
+            "adapter.targets",
+            f"`{target}` is not a linear module of the base",
             hint=f"it has {', '.join(sorted(linear))}",
         )
         for target in adapter.targets

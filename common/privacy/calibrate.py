@@ -77,8 +77,8 @@ def _near_root(cost: Callable[[int], float], target: float, low: int, high: int)
 
 
 def _out_of_reach(target: float, largest: float) -> ConfigError:
-    rule = f"no noise multiplier up to {largest:.4g} reaches this ε"
+    rule = f"no noise multiplier up to {largest:.4g} reaches it"
     hint = "raise `privacy.epsilon`, or lower `rounds`, `local_steps` or `privacy.sampling_rate`"
     if largest < LARGEST_NOISE:
         hint += f"; or lower `privacy.grid_bits`, which is what bounds the noise at {largest:.4g}"
-    return ConfigError(f"{rule} ({target!r})", (Problem("privacy.epsilon", rule, repr(target), hint),), hint)
+    return ConfigError("the target ε is out of reach", (Problem("privacy.epsilon", rule, repr(target), hint),))

@@ -21,7 +21,7 @@ from common.base_files import find_base, is_copy
 from common.checkup import audit_log_findings
 from common.enrolment import federation_id
 from common.errors import ConfigError, IntegrityError
-from common.findings import Finding
+from common.findings import Finding, counted
 from common.identity import public_name
 from common.key_files import read_ec_key, read_identity
 from common.machine import clock_finding
@@ -155,7 +155,7 @@ def plan_findings(home: CoordinatorHome, now: datetime, *, deep: bool) -> Iterat
     """
     plans = signed_plans(home)
     running = [signed for signed in plans if signed.is_valid_at(now)]
-    yield Finding("pass", "plans", f"{len(plans)} are signed, {len(running)} of them valid now")
+    yield Finding("pass", "plans", f"{counted(len(plans), 'plan')} signed, {len(running)} valid now")
     for signed in running:
         try:
             sites_of(home, signed)

@@ -35,9 +35,35 @@ def test_a_given_noise_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (plan.sites, plan.base) == (2, IDENTITY)
 
 
-def test_an_epsilon_out_of_reach_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
+def shown(error: ConfigError) -> str:
+    """Every word of an error, as a person sees it."""
+    return "\n".join((error.message, *(f"{problem}\n{problem.hint}" for problem in error.problems), error.hint))
+
+
+def test_an_epsilon_out_of_reach_is_told_once_with_its_mend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
         finish_plan(calibrated(tmp_path, 1e-9).plan, 2, IDENTITY, {})
+    assert shown(caught.value).count("no noise multiplier up to 1000 reaches it (found 1e-09)") == 1
+    assert shown(caught.value).count("raise `privacy.epsilon`") == 1
+
+
+@pytest.mark.parametrize(
+    ("sites", "terms", "message", "mend"),
+    [
+        (3, {"tolerated_dropouts": 2}, "3 hospitals", "with 3 hospitals and 1 colluder, tolerated_dropouts may be"),
+        (5, {"tolerated_dropouts": 3, "threshold": 2}, "5 hospitals", "; leave threshold out"),
+        (1, {}, "1 hospital", 'use more hospitals, or mode = "per-site"'),
+    ],
+)
+def test_what_does_not_fit_so_many_sites_has_one_mend(
+    tmp_path: Path, sites: int, terms: dict[str, int], message: str, mend: str
+) -> None:
+    draft = tiny_scenario(tmp_path, Path("base")).plan
+    masked = type(draft.secure_aggregation)(masked=True, **terms)
+    with pytest.raises(ConfigError) as caught:
+        finish_plan(draft.model_copy(update={"secure_aggregation": masked}), sites, IDENTITY, {})
+    assert caught.value.message == f"the plan does not fit {message}"
+    assert shown(caught.value).count(mend) == 1
 
 
 def test_the_roster_is_taken_up_as_it_is(tmp_path: Path) -> None:

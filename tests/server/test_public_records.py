@@ -24,7 +24,7 @@ def judged(tmp_path):
 
 def test_sets_that_fit_are_counted(judged):
     (finding,) = judged(validation=["rows.csv"], test=["rows.csv"])
-    assert (finding.level, finding.sentence) == ("pass", "1 file(s) to judge rounds by, 1 to measure the result on")
+    assert (finding.level, finding.sentence) == ("pass", "1 file to judge rounds by, 1 to measure the result on")
 
 
 @pytest.mark.parametrize("which", ["validation", "test"])

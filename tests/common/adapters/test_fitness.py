@@ -34,7 +34,8 @@ def test_batch_norm_fails(encoder: nn.Module) -> None:
 def test_unknown_targets_fail_and_the_known_ones_are_named(encoder: nn.Module) -> None:
     found = check_architecture(encoder, AdapterConfig(targets=("query", "q_proj")))
     failed = [finding for finding in found if finding.level == "fail"]
-    assert [finding.subject for finding in failed] == ["adapter.targets: q_proj"]
+    told = [(finding.subject, finding.sentence) for finding in failed]
+    assert told == [("adapter.targets", "`q_proj` is not a linear module of the base")]
     assert "query" in failed[0].mend
 
 

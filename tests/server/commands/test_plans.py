@@ -108,6 +108,12 @@ def test_every_problem_of_a_draft_at_once(cli, draft):
     assert "did you mean `max_tokens`?" in done.err
 
 
+def test_a_draft_that_is_not_there_is_told_without_a_word_of_scenarios(cli, home, sites):
+    done = cli("plan", "check", "nosuch.toml")
+    assert done.code == 3
+    assert "nosuch.toml does not exist\nhint: check its path\n" in done.err
+
+
 def test_without_a_base_the_next_step_is_said(cli, home, sites, tmp_path):
     (tmp_path / "plan.toml").write_text(DRAFT)
     done = cli("plan", "check", "plan.toml")

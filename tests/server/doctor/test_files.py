@@ -90,6 +90,10 @@ def test_a_sound_home_passes_and_stays_as_it_is(home: CoordinatorHome) -> None:
     assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
 
 
+def test_plans_are_counted_as_a_person_says_it(home: CoordinatorHome) -> None:
+    assert [one.sentence for one in LOOKS["plans"](home)][0] == "1 plan signed, 1 valid now"
+
+
 def test_a_new_home_passes(tmp_path: Path) -> None:
     home = make_federation(tmp_path, tmp_path, ()).coordinator
     home.config.write_text('name = "play"\naddress = "127.0.0.1:9999"\n')
