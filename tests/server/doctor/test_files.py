@@ -91,7 +91,7 @@ def test_a_sound_home_passes_and_stays_as_it_is(home: CoordinatorHome) -> None:
 
 
 def test_plans_are_counted_as_a_person_says_it(home: CoordinatorHome) -> None:
-    assert [one.sentence for one in LOOKS["plans"](home)][0] == "1 plan signed, 1 valid now"
+    assert next(iter(LOOKS["plans"](home))).sentence == "1 plan signed, 1 valid now"
 
 
 def test_a_new_home_passes(tmp_path: Path) -> None:
