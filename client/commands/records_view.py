@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from client.data_check import Fit
 from common.command_line import findings_table, say, stderr
-from common.records.tables import rows_in_words
+from common.findings import counted
 
 _OURS = (
     "the coordinator is not told so; these counts are exact, and this hospital's:",
@@ -23,9 +23,9 @@ def show_fit(fit: Fit) -> None:
 def fit_in_words(fit: Fit) -> tuple[str, ...]:
     """What the findings come to: how many rows would add nothing, and who learns of it."""
     if not fit.usable:
-        whose = f"none of your {rows_in_words(fit.rows)}" if fit.rows else "no row of yours"
+        whose = f"none of your {counted(fit.rows, 'row')}" if fit.rows else "no row of yours"
         return (f"{whose} would add anything to this plan; its ε would be spent all the same, and", *_OURS)
     if fit.usable < fit.rows:
-        unfit = f"{fit.rows - fit.usable:,} of your {rows_in_words(fit.rows)}"
+        unfit = f"{fit.rows - fit.usable:,} of your {counted(fit.rows, 'row')}"
         return (f"{unfit} would add nothing to this plan, which costs the same, and", *_OURS)
     return ("the checks that are marked above failed",) if fit.has_failed else ("the records fit the plan",)
