@@ -71,7 +71,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
         raise TransportError(
-            f"the gateway cannot listen on {host} port {port}: {(error.strerror or 'no such address').lower()}",
+            f"the gateway cannot listen on {host} port {port}: {(error.strerror or 'no such address').partition(' (')[0].lower()}",
             hint="see which program holds the port, or choose another address in the coordinator's config",
         ) from error
     listener.setblocking(False)

@@ -191,7 +191,7 @@ def test_a_port_that_another_program_holds_is_told_with_its_key_before_anything_
         play.thread.join(5)
     (error,) = play.ends
     assert isinstance(error, ConfigError)
-    assert f"port {play.service.config.gateway_port}: address already in use" in error.message
+    assert error.message.endswith(f"port {play.service.config.gateway_port}: address already in use")
     assert "set listen.port in coordinator.toml" in error.hint
     assert Link.made == []
 
