@@ -70,8 +70,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
+        why = (error.strerror or "no such address").partition(" (")[0].lower()  # Python adds an aside
         raise TransportError(
-            f"the gateway cannot listen on {host} port {port}: {(error.strerror or 'no such address').partition(' (')[0].lower()}",
+            f"the gateway cannot listen on {host} port {port}: {why}",
             hint="see which program holds the port, or choose another address in the coordinator's config",
         ) from error
     listener.setblocking(False)
