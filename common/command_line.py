@@ -82,13 +82,14 @@ def tally(findings: Sequence[Finding]) -> str:
 
 
 def show_error(error: CloisterError, console: Console) -> None:
-    """One sentence, every problem, the next step."""
+    """One sentence, every problem, the next step; a hint that a problem gives already is not given again."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
     console.print(f"[red]error:[/red] {escape(error.message)}", highlight=False, soft_wrap=True)
-    for problem in error.problems if isinstance(error, ConfigError) else ():
+    for problem in problems:
         console.print(f"  - {escape(str(problem))}", highlight=False, soft_wrap=True)
         if problem.hint:
             console.print(f"    [dim]hint:[/dim] {escape(problem.hint)}", highlight=False, soft_wrap=True)
-    if error.hint:
+    if error.hint and error.hint not in {problem.hint for problem in problems}:
         console.print(f"[dim]hint:[/dim] {escape(error.hint)}", highlight=False, soft_wrap=True)
 
 

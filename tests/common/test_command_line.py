@@ -49,6 +49,12 @@ def test_every_problem_of_a_config_is_shown_and_brackets_are_text(door):
     assert "  - rounds: is required\n" in text
 
 
+def test_a_hint_that_a_problem_gives_is_not_given_again(door):
+    problem = Problem("privacy.grid_bits", "leaves no room", "24", "lower it")
+    assert door(ConfigError("a sum could wrap", (problem,), "lower it"))[1].count("lower it") == 1
+    assert door(ConfigError("a sum could wrap", (problem,), "or wait"))[1].endswith("hint: lower it\nhint: or wait\n")
+
+
 def test_a_full_disk_is_a_sentence_with_the_next_step(door):
     code, text = door(OSError(28, "No space left on device", "/plans"))
     assert code == 1
