@@ -14,7 +14,7 @@ from common.records.sources import read_records
 from server.config import PublicDataConfig
 
 _SUBJECT = "public data"
-_OTHER_FILES = "see [public] in coordinator.toml"
+_ELSE = "[public] in coordinator.toml names the file"
 
 
 def public_records(config: PublicDataConfig, files: tuple[Path, ...], labels: Sequence[str]) -> Records:
@@ -60,4 +60,4 @@ def _unfit(plan: Plan, config: PublicDataConfig, files: tuple[Path, ...]) -> Ite
         public_records(config, files, plan.task.labels)
     except DataError as error:
         for problem in error.problems:
-            yield Finding("fail", _SUBJECT, str(problem), problem.hint or _OTHER_FILES)
+            yield Finding("fail", _SUBJECT, str(problem), f"{problem.hint}; {_ELSE}" if problem.hint else _ELSE)

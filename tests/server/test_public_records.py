@@ -32,7 +32,7 @@ def test_labels_that_the_plan_lacks_are_told_with_file_column_and_number_and_wit
     (finding,) = judged(**{which: ["rows.csv", "other.csv"]})
     assert finding.level == "fail"
     assert finding.sentence == f"{tmp_path}/other.csv, column `label`: is not one of the plan's labels in 2 rows"
-    assert finding.mend == "the plan lists none, event"
+    assert finding.mend == "the plan lists none, event; [public] in coordinator.toml names the file"
     assert "SECRET" not in repr(finding)
 
 
