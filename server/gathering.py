@@ -11,6 +11,7 @@ import structlog
 
 from common.errors import IntegrityError, RefusedError, TooFewSitesError
 from common.fields import Outcome
+from common.findings import counted
 from common.messages import Refusal
 from common.reasons import in_words
 from common.signed_plan import SignedPlan, write_signed_plan
@@ -204,7 +205,7 @@ class Gathering:
     def _too_few(self) -> TooFewSitesError:
         told = "; ".join(f"{name}: {_in_words(state)}" for name, state in self.states.items() if state.state != "ready")
         return TooFewSitesError(
-            f"{len(self.ready)} sites are ready, and the plan needs {self._enough}: {told}",
+            f"{counted(len(self.ready), 'site is', 'sites are')} ready, and the plan needs {self._enough}: {told}",
             hint="`cloister-coordinator status` shows every reason; `run --resume` goes on once they are mended",
         )
 
