@@ -50,7 +50,7 @@ def test_unknown_targets_are_refused_with_those_there_are(tiny_base: Path) -> No
             load_base(tiny_base, "tiny", ComputeConfig()).encoder, AdapterConfig(targets=("q_proj", "query")), seed=1
         )
     (problem,) = caught.value.problems
-    assert "q_proj" in problem.where
+    assert "q_proj" in problem.rule
     assert "query" in problem.hint
 
 
