@@ -165,7 +165,7 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
     number = 0
     for index, byte in enumerate(data[place : place + _VARINT_BYTES]):
         number |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
+        if byte < 0x80 and number < 1 << 64:  # beyond, readers differ in what they cut off
             return number, place + index + 1
     raise _unfit()
 

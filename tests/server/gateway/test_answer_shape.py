@@ -161,6 +161,14 @@ def test_fields_that_flower_passes_over_do_not(answer):
         assert not is_answer(body + more)
 
 
+def test_numbers_beyond_64_bits_do_not(answer):
+    body = answer.SerializeToString()
+    node = b"\x0a\x02\x08\x07"
+    assert body.startswith(node)
+    for varint, verdict in ((b"\x87\x80\x00", True), (b"\x87" + b"\x80" * 8 + b"\x02", False)):
+        assert is_answer(b"\x0a" + bytes([1 + len(varint)]) + b"\x08" + varint + body[len(node) :]) == verdict
+
+
 def test_no_bytes_raise(answer):
     body = answer.SerializeToString()
     assert [end for end in range(len(body)) if is_answer(body[:end])] == [len(body) - 10], "without the duration"
