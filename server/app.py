@@ -66,7 +66,7 @@ def _transport(
 ) -> GridTransport:
     control, sites = control_of(home, load_coordinator_config(home.config)), tuple(sites)
     numbers = {name: node.node_id for name, node in _nodes_of(control, sites).items()}
-    arrivals = Arrivals(lambda: {name: node.connected for name, node in _nodes_of(control, sites).items()})
+    arrivals = Arrivals(lambda: {name: one.connected for name, one in _nodes_of(control, sites).items() if one.online})
     return GridTransport(grid, numbers, waiting, arrivals)
 
 
@@ -132,7 +132,8 @@ class GridTransport:
                     enough_since = time.monotonic()
                 pause = self._waiting.least_poll_seconds
                 yield site, envelope
-            mailbox.expect(self._push({site: orders[site] for site in self._arrivals.among(mailbox.missing)}))
+            anew = self._arrivals.among(mailbox.missing, mailbox.lost)
+            mailbox.expect(self._push({site: orders[site] for site in anew}))
 
     def _push(self, orders: Mapping[str, bytes]) -> dict[str, str]:
         """Send the orders, several at once where they are short; gives the site that each message id belongs to."""
@@ -153,21 +154,22 @@ class GridTransport:
         )
         try:
             answer = calls.PushMessages(request)
+            for each in parcels:
+                if each.record_id in answer.objects_to_push:
+                    calls.PushObject(self._upload(each, answer.session_id))
         except HTTPStatusError as error:
             rule = f"the SuperLink failed at an order: HTTP {error.response.status_code}"
             raise TransportError(rule, hint="its log says why: superlink.log; then `run --resume`") from None
-        for each in parcels:
-            if each.record_id in answer.objects_to_push:
-                calls.PushObject(
-                    PushObjectRequest(
-                        node=self._grid.node,
-                        run_id=self._grid.run.run_id,
-                        object_id=each.record_id,
-                        object_content=each.record,
-                        session_id=answer.session_id,
-                    )
-                )
         return {name: site for name, site in zip(answer.message_ids, sending, strict=False) if name}
+
+    def _upload(self, sending: Parcel, session: str) -> PushObjectRequest:
+        return PushObjectRequest(
+            node=self._grid.node,
+            run_id=self._grid.run.run_id,
+            object_id=sending.record_id,
+            object_content=sending.record,
+            session_id=session,
+        )
 
     def _message(self, site: str, order: bytes) -> Message:
         lives = self.patience.seconds + 1.0

@@ -101,6 +101,8 @@ class SealedTransport:
         for site, data in self._inner.exchange(requests):
             answer = self._checked(site, data, requests)
             if isinstance(answer, Envelope):
+                # Before anybody acts on it: a coordinator that is killed must not ask for it as if it had none.
+                self._sequences.save()
                 yield site, answer.body
             else:
                 _log.warning("answer dropped", site=site, kind=answer)

@@ -28,7 +28,7 @@ _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS = 0.05, 30.0
 """Pauses are a twentieth of what was waited so far: an hour later nobody minds half a minute, and each look leaves a
 line in every site's audit log."""
 _ENDED = {"refused"}
-_AGREED = {"accepted", "fetching", "not-ready", "ready"}
+_AGREED = {"accepted", "fetching", "ready"}
 _SLICE_SECONDS = 30.0
 """So long chunks are handed out before the other sites are asked again."""
 _COPIES, _SPARE = 4, 100
@@ -126,7 +126,7 @@ class Gathering:
         document = np.frombuffer(write_signed_plan(self._signed), dtype=np.uint8)
         order = encode(PlanOffer(self._signed.digest, document))
         asked = [site for site, state in self.states.items() if state.state not in ("ready", "fetching")]
-        gone = {site for site in asked if self.states[site].state == "accepted"}
+        gone = {site for site in asked if self.states[site].state in ("accepted", "not-ready")}
         for site, answer in self._answers(dict.fromkeys(asked, order), PlanAnswer):
             gone.discard(site)
             if isinstance(answer, Refusal):
@@ -155,11 +155,15 @@ class Gathering:
         orders = dict.fromkeys(self._fetching, encode(BaseQuery(self._signed.digest)))
         while orders and time.monotonic() < until:
             following: dict[str, bytes] = {}
+            gone = set(orders)
             for site, answer in self._answers(orders, BaseNeed):
+                gone.discard(site)
                 if isinstance(answer, Refusal):
                     self._note(SiteProgress(site, "not-ready", (answer.code,)))
                 else:
                     following |= self._next_chunk(site, answer)
+            for site in sorted(gone):
+                self._note(SiteProgress(site, "silent"))
             orders = following
 
     def _next_chunk(self, site: str, need: BaseNeed) -> dict[str, bytes]:

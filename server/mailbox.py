@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import structlog
 from httpx import HTTPStatusError
@@ -12,14 +13,21 @@ from common.errors import ProtocolError
 from common.flower import record_of, short_envelope, unpack
 
 from flwr.proto.message_pb2 import Message as Head  # isort: skip
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest  # isort: skip
+from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE  # isort: skip
+from flwr.proto.message_pb2 import (  # isort: skip
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+)
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest  # isort: skip
 from flwr.superlink.grid import HttpGrid  # isort: skip
 
 _log = structlog.get_logger()
 
 _REASON_LETTERS = 200
-_FAILURES = 3
+_FAILING_SECONDS = 10.0
+_AWAY_SECONDS = 15.0
 _ASKED_AT_ONCE = 32
 """Answers that may come in one call: of 2 MiB each, at most."""
 
@@ -31,7 +39,11 @@ class Mailbox:
     that is not what it says, when the others' answers are already taken from the SuperLink: one site could end every
     run. Here a part is asked for once in each look, and only the one record is, which `unpack` reads. Short answers
     come with their heads, and are not confirmed: the SuperLink forgets a head that it has handed out. Where it fails
-    at an answer (HTTP 5xx), it is asked for each by itself, and the one at which it goes on failing is given up.
+    at an answer, it is asked for each by itself, and the one at which it goes on failing for ten seconds is given up.
+
+    Edge cases:
+        The SuperLink drops an order to a node that is away at the moment, and an answer of it. Such a site is lost, and
+        waited for a quarter of a minute: a node that is started again is back by then.
 
     Args:
         grid: Flower's.
@@ -45,16 +57,23 @@ class Mailbox:
         self._missing = set(sites)
         self._silent = dict(sent)
         self._announced: dict[str, tuple[str, str]] = {}
-        self._failed: Counter[str] = Counter()
+        self._failing: dict[str, float] = {}
+        self._lost: dict[str, float] = {}
 
     @property
     def missing(self) -> frozenset[str]:
         """Sites whose answer may still come."""
         return frozenset(self._missing)
 
+    @property
+    def lost(self) -> frozenset[str]:
+        """Of them, those whose order was dropped: it must be sent again."""
+        return frozenset(self._lost)
+
     def expect(self, sent: Mapping[str, str]) -> None:
         """Further messages with the same orders: one answer to any of them counts."""
         self._silent |= sent
+        self._lost = {site: end for site, end in self._lost.items() if site not in sent.values()}
 
     def look(self) -> Iterator[tuple[str, bytes]]:
         """Answers that are whole since the last look; one a site."""
@@ -65,6 +84,7 @@ class Mailbox:
                 self._announced = {name: one for name, one in self._announced.items() if one[0] != site}
                 if envelope is not None:
                     yield site, envelope
+        self._missing -= {site for site, end in self._lost.items() if time.monotonic() > end}
 
     def _new(self) -> Iterator[tuple[str, bytes | None]]:
         """Answers, or None where a site's answer is none."""
@@ -72,16 +92,35 @@ class Mailbox:
         for start in range(0, len(silent), _ASKED_AT_ONCE):
             yield from self._hear(silent[start : start + _ASKED_AT_ONCE])
         for message_id, (site, record_id) in list(self._announced.items()):
-            part = self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
-            if not part.object_found or part.object_available:
+            part = self._part(record_id)
+            if part.object_available:
                 self._confirm(message_id)
                 yield site, _envelope_in(part.object_content, site)
+            elif not part.object_found:
+                del self._announced[message_id]
+                if not self._has_more(site):
+                    yield site, None
+
+    def _part(self, record_id: str) -> PullObjectResponse:
+        """A part as far as it is there; one at which the SuperLink fails is still on its way."""
+        try:
+            return self._calls.PullObject(PullObjectRequest(node=self._node, run_id=self._run_id, object_id=record_id))
+        except HTTPStatusError:
+            return PullObjectResponse(object_found=True)
+
+    def _has_more(self, site: str) -> bool:
+        """Whether another message to or from a site may still bring its answer."""
+        return site in {*self._silent.values(), *(other for other, _ in self._announced.values())}
 
     def _hear(self, message_ids: list[str]) -> Iterator[tuple[str, bytes | None]]:
         """Give short answers, and take note of who has begun a long one."""
         for head, tree in self._pull(message_ids):
             site = self._silent.get(head.metadata.reply_to_message_id, "")
             if not site:
+                continue
+            if head.metadata.src_node_id == SUPERLINK_NODE:
+                del self._silent[head.metadata.reply_to_message_id]
+                self._lost[site] = time.monotonic() + _AWAY_SECONDS
                 continue
             envelope, record_id = _content_of(head, tree, site)
             if record_id:
@@ -96,6 +135,8 @@ class Mailbox:
         except HTTPStatusError as error:
             yield from self._pull_each(message_ids, error)
         else:
+            for message_id in message_ids:
+                self._failing.pop(message_id, None)
             yield from zip(answer.messages_list, answer.message_object_trees, strict=False)
 
     def _pull_each(self, message_ids: list[str], error: HTTPStatusError) -> Iterator[tuple[Head, ObjectTree]]:
@@ -105,18 +146,19 @@ class Mailbox:
                 yield from self._pull([message_id])
             return
         (message_id,) = message_ids
-        self._failed[message_id] += 1
-        if self._failed[message_id] >= _FAILURES:
+        if time.monotonic() > self._failing.setdefault(message_id, time.monotonic()) + _FAILING_SECONDS:
             reason = f"the SuperLink fails at it: HTTP {error.response.status_code}"
             site = self._silent.pop(message_id, "")
-            self._missing.discard(site)
+            if not self._has_more(site):
+                self._missing.discard(site)
             _log.warning("answer given up", site=site, reason=reason)
 
     def _confirm(self, message_id: str) -> None:
-        """Tell the SuperLink that it may forget a message."""
-        self._calls.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(node=self._node, run_id=self._run_id, message_object_id=message_id)
-        )
+        """Tell the SuperLink that it may forget a message; where it does not hear it, the end of the run tells it."""
+        with suppress(HTTPStatusError):
+            self._calls.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=self._node, run_id=self._run_id, message_object_id=message_id)
+            )
 
 
 def _content_of(head: Head, tree: ObjectTree, site: str) -> tuple[bytes | None, str]:

@@ -65,7 +65,7 @@ class Grid:
                 continue
             if sum(one.dst_node_id == self.pushed[name].dst_node_id for one in self.pushed.values()) < reply.orders:
                 continue
-            metadata = Metadata(message_id=f"reply to {name}", reply_to_message_id=name)
+            metadata = Metadata(message_id=f"reply to {name}", reply_to_message_id=name, src_node_id=reply.source)
             error = Error(code=3, reason=reply.error) if reply.error else None
             heads.append(Message(metadata=metadata, error=error, content=reply.content))
             trees.append(reply.tree)
@@ -86,6 +86,7 @@ class Reply:
     counter = 0
     content = None
     orders = 1
+    source = 7
 
     def __init__(self, envelope=b"answer", *, record=None, tree=None, after=0, missing=0, found=True, error=""):
         Reply.counter += 1
@@ -93,6 +94,13 @@ class Reply:
         self.tree = tree or ObjectTree(children=[ObjectTree(children=[ObjectTree(object_id=self.name)])])
         self.record = pack(envelope)["cloister"].deflate() if record is None else record
         self.after, self.missing, self.found, self.error = after, missing, found, error
+
+    @classmethod
+    def away(cls, **options):
+        """The SuperLink's own word: the node is away, and its order is dropped."""
+        reply = cls(tree=ObjectTree(object_id="unavailable"), error="node unavailable", **options)
+        reply.source = 1
+        return reply
 
     @classmethod
     def short(cls, content=None, **options):
@@ -132,7 +140,8 @@ class Back:
     def begin(self):
         pass
 
-    def among(self, sites):
+    def among(self, sites, lost=()):
+        self.lost = set(lost)
         return tuple(site for site in (self.looks.pop(0) if self.looks else ()) if site in sites)
 
 

@@ -137,7 +137,9 @@ IMPORTS = {
         "flwr.superlink.grid": "HttpGrid",
     },
     server.mailbox: {
-        "flwr.proto.message_pb2": "Message as Head ConfirmMessageReceivedRequest ObjectTree PullObjectRequest",
+        "flwr.common.constant": "SUPERLINK_NODE_ID as SUPERLINK_NODE",
+        "flwr.proto.message_pb2": "Message as Head ConfirmMessageReceivedRequest ObjectTree PullObjectRequest "
+        "PullObjectResponse",
         "flwr.proto.runtime_pb2": "PullAppMessagesRequest",
         "flwr.superlink.grid": "HttpGrid",
     },

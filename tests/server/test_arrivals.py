@@ -66,6 +66,30 @@ def test_nobody_is_asked_in_the_first_two_seconds_nor_more_often_than_that(clock
     assert nodes.looks <= 1 + 5
 
 
+def test_whose_order_is_lost_is_told_as_soon_as_it_is_there(clock):
+    nodes = Nodes(a="1", b="1")
+    arrivals = Arrivals(nodes)
+    del nodes.connected["b"]
+    clock.now += 2
+    assert arrivals.among({"a", "b"}, {"b"}) == ()
+    nodes.connected["b"] = "1"  # brought back by a sign of life alone
+    clock.now += 2
+    assert arrivals.among({"a", "b"}, {"b"}) == ("b",)
+
+
+def test_a_node_that_comes_and_goes_is_told_five_times_an_exchange(clock):
+    nodes = Nodes(a="0")
+    arrivals = Arrivals(nodes)
+    for told in (5, 5):
+        arrivals.begin()
+        seen = 0
+        for number in range(20):
+            nodes.connected["a"] = f"{told} {number} {clock.now}"
+            clock.now += 2
+            seen += len(arrivals.among({"a"}))
+        assert seen == told
+
+
 def test_a_look_that_fails_is_none(clock):
     nodes = Nodes(a="1")
     arrivals = Arrivals(nodes)

@@ -201,6 +201,13 @@ def test_what_a_site_has_answered_is_on_disk_after_the_exchange_and_in_the_next_
     assert acknowledged(wire) == 7
 
 
+def test_what_a_site_has_answered_is_on_disk_before_anybody_acts_on_it(seventh, wire, tmp_path):
+    """A coordinator that is killed over an answer must say that it had it: that shows an older copy of the site."""
+    wire.answers = [("north", vector("good-reply.hex"))]
+    next(seventh.exchange({"north": ORDER}))
+    assert on_disk(tmp_path)[PUBLICS["north"]]["acknowledged"] == 7
+
+
 NOT_ITS_WORD = {"unreadable", "bad-signature", "other-federation", "wrong-sender", "wrong-recipient"}
 
 

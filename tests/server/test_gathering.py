@@ -190,22 +190,34 @@ def test_nobody_makes_ready_before_enough_have_accepted(gather):
     assert gathering.states["a"].state == "accepted"
 
 
-def test_a_yes_of_an_earlier_look_does_not_count(gather):
-    """Site a says yes and is gone; b says yes later: two are enough, and there are not two."""
-    looks = []
+@pytest.mark.parametrize("state", ["accepted", "not-ready", "fetching"])
+def test_a_site_that_once_got_further_and_is_gone_does_not_count(gather, monkeypatch, state):
+    """Site a agrees, and perhaps b, so that a begins to make ready; then a is gone, and b takes its yes back."""
+    monkeypatch.setattr(server.gathering, "_SLICE_SECONDS", 0.01)
+    asked = {"a": 0, "b": 0, "c": 0}
 
-    def gone(sites, site, message):
-        looks.append(message)
-        return PlanAnswer(sites.digest, site, "accepted", ()) if len(looks) == 1 else None
+    def a(sites, site, message):
+        asked["a"] += 1
+        if asked["a"] == 1:
+            return PlanAnswer(sites.digest, site, "accepted", ())
+        return Refusal(sites.digest, 0, site, "not-ready") if state == "not-ready" and asked["a"] == 2 else None
 
-    def later(sites, site, message):
-        return has_base(sites, site, message) if len(looks) > 2 else None
+    def b(sites, site, message):
+        asked["b"] += 1
+        if isinstance(message, PlanOffer):
+            agrees = asked["b"] == 1 and state != "accepted"
+            return PlanAnswer(sites.digest, site, "accepted" if agrees else "refused", ())
+        return Refusal(sites.digest, 0, site, "not-taking-part")
 
-    gathering = gather(a=gone, b=later, c=silent)
-    with pytest.raises(TooFewSitesError, match="a: no answer yet"):
-        gathering.run(0.05)
-    assert len(looks) > 3
-    assert gathering.transport.count("b", "BaseQuery") == 0
+    def c(sites, site, message):
+        asked["c"] += 1
+        return has_base(sites, site, message) if asked["c"] > 5 else None
+
+    gathering = gather(enough=2, a=a, b=b, c=c)
+    with pytest.raises(TooFewSitesError):
+        gathering.run(0.3)
+    assert asked["c"] > 6
+    assert gathering.transport.count("c", "BaseQuery") == 0
 
 
 def test_looks_become_rarer(gather, monkeypatch):

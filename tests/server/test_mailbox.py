@@ -7,6 +7,7 @@ from flwr.app import ConfigRecord, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
 
 import common.flower
+import server.mailbox
 from server.app import GridTransport
 from server.pacing import Patience
 from tests.grid_play import WAITING, Back, Grid, Reply, exchange, failure, returning
@@ -92,6 +93,30 @@ def test_a_part_of_the_last_life_that_never_comes_is_not_waited_for_when_the_new
     assert returning(grid, looks, "n1") == {"n1": b"anew"}
 
 
+def test_an_order_that_was_dropped_for_a_node_that_is_away_is_sent_again_when_it_is_back():
+    """Flower drops it, and any answer of it, at a look while the node is away: also for a moment, in an orderly way."""
+    grid, back = Grid(n1=Reply.away(), n2=Reply.short(after=9)), Back((), (), ("n1",))
+    real = grid.PushMessages
+
+    def push(request):
+        if grid.pushed:
+            assert back.lost == {"n1"}
+            grid.replies["n1"] = Reply.short()
+        return real(request)
+
+    grid.PushMessages = push
+    assert returning(grid, back, "n1", "n2") == {"n1": b"short", "n2": b"short"}
+    assert grid.announced == [2, 1]
+
+
+def test_a_node_that_stays_away_is_waited_for_a_little(monkeypatch):
+    monkeypatch.setattr(server.mailbox, "_AWAY_SECONDS", 0.1)
+    started = time.monotonic()
+    grid = Grid(n1=Reply.away(), n2=Reply.short())
+    assert exchange(grid, "n1", "n2", patience=Patience(30.0, 2, 30.0)) == {"n2": b"short"}
+    assert 0.1 < time.monotonic() - started < 5
+
+
 class Failing(Grid):
     """A SuperLink that fails at what some node has handed in."""
 
@@ -107,11 +132,17 @@ class Failing(Grid):
         return super().PullMessages(request)
 
 
-def test_an_answer_at_which_the_superlink_fails_ends_nobody_elses():
+def test_an_answer_at_which_the_superlink_fails_ends_nobody_elses(monkeypatch):
+    monkeypatch.setattr(server.mailbox, "_FAILING_SECONDS", 0.1)
     grid = Failing("n2", n1=Reply.short(), n2=Reply.short(), n3=Reply.short(after=4))
     started = time.monotonic()
     assert exchange(grid, "n1", "n2", "n3", patience=Patience(30.0, 3, 30.0)) == {"n1": b"short", "n3": b"short"}
     assert time.monotonic() - started < 5
+
+
+def test_a_superlink_that_fails_for_a_while_ends_nobodys():
+    grid = Failing("n1", "n2", times=40, n1=Reply.short(), n2=Reply.short())
+    assert exchange(grid, "n1", "n2", patience=Patience(30.0, 2, 30.0)) == {"n1": b"short", "n2": b"short"}
 
 
 def test_a_superlink_that_fails_once_or_twice_is_asked_again():
